@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the scanner and those who write from its spans share. Not for use outside of cachepolicy/. */
+#ifndef CP_INSIDE_H
+#define CP_INSIDE_H
+
+#include "json.h"
+
+/* Length of the well-formed UTF-8 sequence at p (1..4; RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF), 0 when there is none
+ * before end. p < end. */
+static inline unsigned utf8_sequence(const char *p, const char *end)
+{
+    const unsigned char *s = (const unsigned char *)p;
+    size_t n = (size_t)(end - p);
+    unsigned char low = 0x80, high = 0xbf;
+
+    if (s[0] < 0x80)
+        return 1;
+    if (s[0] < 0xc2)
+        return 0;
+    if (s[0] < 0xe0)
+        return n >= 2 && (s[1] & 0xc0) == 0x80 ? 2 : 0;
+    if (s[0] < 0xf0) {
+        if (s[0] == 0xe0)
+            low = 0xa0;
+        else if (s[0] == 0xed)
+            high = 0x9f;
+        return n >= 3 && s[1] >= low && s[1] <= high && (s[2] & 0xc0) == 0x80 ? 3 : 0;
+    }
+    if (s[0] > 0xf4)
+        return 0;
+    if (s[0] == 0xf0)
+        low = 0x90;
+    else if (s[0] == 0xf4)
+        high = 0x8f;
+    return n >= 4 && s[1] >= low && s[1] <= high && (s[2] & 0xc0) == 0x80 && (s[3] & 0xc0) == 0x80 ? 4 : 0;
+}
+
+/* Decodes the escape at *p (its backslash), moves *p past it (never past end) and writes its 1..4 bytes of UTF-8. The scan has found the escape
+ * valid; what it has not seen decodes to something, within the same bounds. Returns how many bytes. */
+unsigned json_unescape(const char **p, const char *end, char ret[4]);
+
+/* Bytes of a name, for order and equality: the first eight, big-endian, zero-padded. Equal prefixes decide nothing. */
+struct member {
+    uint64_t prefix;
+    uint32_t node;
+};
+
+/* Lays the members of an object, sorted by the bytes of their decoded names, on top of doc->scratch: count items from offset *ret_at. The caller takes
+ * them off by setting doc->scratch.n = *ret_at; scratch may move at every further call. O(n log n) whatever the names are. 0 or -ENOMEM. */
+int members_sort(struct cp_json_doc *doc, uint32_t object, size_t *ret_at);
+static inline const struct member *members_at(const struct cp_json_doc *doc, size_t at)
+{
+    return (const struct member *)(doc->scratch.p + at);
+}
+
+/* The first eight bytes of s as in struct member; reads nothing beyond `limit`. */
+static inline uint64_t name_prefix(struct span s, const char *limit)
+{
+    uint64_t word = 0;
+
+    if (limit - s.p >= 8)
+        memcpy(&word, s.p, 8);
+    else
+        memcpy(&word, s.p, s.n < 8 ? s.n : 8);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    if (s.n == 0)
+        return 0;
+    return s.n < 8 ? word & ~(UINT64_MAX >> (8 * s.n)) : word;
+}
+
+#endif
