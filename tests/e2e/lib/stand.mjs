@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// The usual stand of a wire-level test: scripted upstream, sidecar, raw clients. Tests of one file share it and keep apart by the names of
+// tools and resources. Always true: after settle(), whatever earlier answers put into the store is visible.
+import assert from 'node:assert/strict';
+import { Sidecar } from './sidecar.mjs';
+import { Connection, ask } from './raw.mjs';
+import { Scripted } from './scripted.mjs';
+import { callTool, complete, outcomeOf } from './rpc.mjs';
+import { until } from './wait.mjs';
+
+/** read*: private to credentials and session. mine*: to credentials. shared*: everybody's. ttl://: a lifetime that does not need the server's hint. */
+export const POLICY = `version: 1
+defaults:
+  lists: hint
+  resources: hint
+tools:
+  - { name: canary, ttl: 60s, scope: principal }
+  - { name: "read*", ttl: 60s }
+  - { name: "mine*", ttl: 60s, scope: principal }
+  - { name: "shared*", ttl: 60s, scope: public }
+resources:
+  - { uri: "ttl://**", ttl: 60s }
+  - { uri: "mine://**", ttl: 60s, scope: principal }
+`;
+
+export class Stand {
+    upstream;
+    sidecar;
+    #canaries = 0;
+
+    /** Before all tests of a file, or inside one test (give it t). One loop: an answer that has ended is behind us everywhere. */
+    static async open({ t, policy = POLICY, flags = [], env, fallback } = {}) {
+        const stand = new Stand();
+        t?.after(() => stand.close());
+        stand.upstream = await Scripted.start({ fallback });
+        stand.upstream.on('canary', (call) => call.result(complete('canary')));
+        try {
+            stand.sidecar = await Sidecar.start(policy, { upstream: stand.upstream, flags: ['--threads', '1', ...flags], env });
+        } catch (error) {
+            await stand.upstream.close();
+            throw error;
+        }
+        return stand;
+    }
+
+    get origin() { return this.sidecar.origin; }
+
+    /** One request on a connection of its own. */
+    ask(request) { return ask(this.origin, request); }
+    connect(t) { return Connection.open(this.origin, t); }
+
+    /** Waits until everything that was handed to the store before is in it: the writer works in order, so one more entry, seen there, proves it. */
+    async settle() {
+        const request = callTool('canary', { number: (this.#canaries += 1) }, { token: 'canary' });
+        await until(async () => {
+            const answer = await this.ask(request);
+            await answer.body();
+            return outcomeOf(answer) === 'hit';
+        }, { withinMs: 10_000, everyMs: 2, what: 'a freshly stored answer to be found' });
+    }
+
+    /** Asks, reads to the end, and expects this outcome. */
+    async expect(outcome, request, why = '') {
+        const answer = await this.ask(request);
+        await answer.body();
+        assert.equal(outcomeOf(answer), outcome, `${why}${why ? ': ' : ''}${answer.status} ${answer.header('cache-status')} for ${String(request.body).slice(0, 300)}`);
+        return answer;
+    }
+
+    /** A miss that is stored. */
+    async fill(request) {
+        const answer = await this.expect('miss', request, 'the fill');
+        assert.equal(answer.status, 200);
+        await this.settle();
+        return answer;
+    }
+
+    /** Asks twice: both times the upstream is asked, so the first answer was not kept. `outcome` is what Cache-Status says of each. */
+    async expectNotStored(request, outcome = 'miss') {
+        const first = await this.expect(outcome, request, 'the first of two');
+        await this.settle();
+        const second = await this.expect(outcome, request, 'the second of two');
+        return [first, second];
+    }
+
+    async close() {
+        try {
+            await this.sidecar?.close();
+        } finally {
+            await this.upstream?.close();
+        }
+    }
+}
