@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Decisions: before the lookup (may this call be answered from the store, and under which scopes), after the reply (may it be stored, for how long,
+ * for whom), and at every lookup (is the entry fresh under the policy in force now). The first reason that fails is the one reported.
+ * Pure; thread: any. */
+#ifndef CP_DECIDE_H
+#define CP_DECIDE_H
+
+#include "agree.h"
+#include "answer.h"
+#include "policy.h"
+
+enum cp_outcome {
+#define CP_OUTCOME(name, word, text) CP_OUTCOME_##name,
+#include "words.def.h"
+#undef CP_OUTCOME
+    CP_OUTCOME_COUNT
+};
+
+enum cp_reason {
+#define CP_REASON(name, word, text) CP_REASON_##name,
+#include "words.def.h"
+#undef CP_REASON
+    CP_REASON_COUNT
+};
+
+const char *cp_outcome_word(enum cp_outcome outcome);
+const char *cp_outcome_text(enum cp_outcome outcome);
+const char *cp_reason_word(enum cp_reason reason);
+const char *cp_reason_text(enum cp_reason reason);
+
+/* What the runtime gathered about who asks and how. */
+struct cp_caller {
+    bool is_anonymous;
+    bool accepts_json;
+    bool origin_allowed; /* no Origin header, or one on the allow list */
+    bool wants_upstream; /* request Cache-Control: no-store or no-cache, or Pragma: no-cache */
+    bool has_proof;      /* a header that the policy lists as per-request proof */
+    bool agrees;         /* cp_agree said CP_AGREES */
+    bool has_session;    /* a legacy Mcp-Session-Id is present (ignored in the modern era) */
+    bool session_known;  /* what that session negotiated is known here */
+    struct span version; /* legacy: of the session, else of the header, else "2025-03-26"; modern: message->version */
+};
+
+enum cp_action {
+    CP_ACTION_BYPASS, /* forward, do not look */
+    CP_ACTION_WRITE,  /* forward, it may change something */
+    CP_ACTION_LOOKUP,
+};
+
+struct cp_decision {
+    enum cp_action action;
+    enum cp_reason reason;      /* why not LOOKUP; NONE otherwise */
+    const struct cp_rule *rule; /* the rule that spoke; NULL: a default */
+    enum cp_ttl_mode ttl_mode;
+    struct cp_lifetime lifetime;
+    bool hint_counts;            /* the method carries ttlMs/cacheScope and the era is modern */
+    bool may_public;             /* an entry may be public: look in the public arm too */
+    enum cp_scope private_scope; /* scope of the private arm: SESSION or PRINCIPAL */
+    bool may_private;            /* private results may be stored for this caller, so look in the private arm */
+};
+
+void cp_decide(const struct cp_policy *policy, const struct cp_message *message, const struct cp_caller *caller,
+               struct cp_decision *ret);
+
+/* HTTP facts of an upstream reply. */
+struct cp_reply {
+    int status;
+    bool is_json, is_events; /* media type application/json or text/event-stream */
+    bool is_encoded;         /* Content-Encoding other than identity */
+    bool sets_cookie;
+    bool no_store, is_private; /* Cache-Control */
+    bool vary_unkeyed;         /* Vary: *, or a request header that is neither keyed nor without influence here */
+    bool server_asked;         /* the server sent a request of its own on this exchange's stream */
+    bool id_matches;           /* cp_answer_is_to */
+};
+
+struct cp_storing {
+    bool store;
+    enum cp_reason reason; /* why not */
+    enum cp_scope scope;
+    bool has_hint;
+    int64_t hint_ttl_ms; /* to be stored with the entry: freshness is judged again at each lookup */
+};
+
+/* now is not needed: ages begin when the runtime stamps the entry. */
+void cp_decide_store(const struct cp_decision *decision, const struct cp_message *message, const struct cp_caller *caller,
+                     const struct cp_policy *policy, const struct cp_reply *reply, const struct cp_answer *answer,
+                     struct cp_storing *ret);
+
+/* The lifetime that the policy in force gives an entry with this stored hint, in ms from stored_at; 0 = not usable. */
+int64_t cp_lifetime_of(const struct cp_decision *decision, bool has_hint, int64_t hint_ttl_ms);
+
+enum cp_freshness {
+    CP_FRESH,
+    CP_STALE, /* past ttl, within grace */
+    CP_DEAD,
+};
+
+struct cp_age {
+    enum cp_freshness freshness;
+    int64_t age_ms;       /* >= 0: a clock that went back makes age 0 */
+    int64_t remaining_ms; /* under the policy; negative when stale */
+    int64_t
+        hint_remaining_ms; /* what the spliced ttlMs may say: max(0, min(hint - age, ...)); never above what the upstream said */
+};
+
+void cp_age_of(const struct cp_decision *decision, bool has_hint, int64_t hint_ttl_ms, int64_t stored_at_ms, int64_t now_ms,
+               struct cp_age *ret);
+
+#endif
