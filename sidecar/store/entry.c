@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Index records <-> msgpack bytes. Not here: where they lie (rows.c), what their numbers mean to a request (the policy).
+ * Always: nothing read from a record is used before its sum, its type and its range were looked at; no byte of it chooses a size to allocate,
+ * because nothing is allocated.
+ * Thread: pure, any. */
+#include "entry.h"
+
+#include <msgpack.h>
+#include <xxhash.h>
+
+#define COUNT_METHOD(name, text) +1
+enum {
+    METHODS = 0 CP_METHODS(COUNT_METHOD),
+    SUM_BYTES = 8,
+};
+
+/* ---- writing ---- */
+
+struct sink {
+    char *p;
+    size_t n;
+};
+
+static int sink_write(void *data, const char *bytes, size_t n)
+{
+    struct sink *sink = data;
+    if (n > (size_t)(ENTRY_RECORD_MAX - SUM_BYTES) - sink->n)
+        return -1; /* cannot be: the longest record is some 620 bytes */
+    memcpy(sink->p + sink->n, bytes, n);
+    sink->n += n;
+    return 0;
+}
+
+uint64_t entry_sum(struct span bytes)
+{
+    return XXH3_64bits(bytes.p, bytes.n);
+}
+
+static void store_be64(char *p, uint64_t value)
+{
+    for (int i = 7; i >= 0; --i, value >>= 8)
+        p[i] = (char)(value & 0xff);
+}
+
+static uint64_t load_be64(const char *p)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < 8; ++i)
+        value = value << 8 | (uint8_t)p[i];
+    return value;
+}
+
+size_t entry_format(const struct entry_record *record, char ret[ENTRY_RECORD_MAX])
+{
+    struct sink sink = {ret, 0};
+    size_t name_bytes = record->name.n < ENTRY_NAME_MAX ? record->name.n : (size_t)ENTRY_NAME_MAX;
+    msgpack_packer packer;
+
+    msgpack_packer_init(&packer, &sink, sink_write);
+    msgpack_pack_array(&packer, ENTRY_FIELDS);
+    msgpack_pack_uint32(&packer, ENTRY_VERSION);
+    msgpack_pack_uint64(&packer, record->seq);
+    msgpack_pack_uint64(&packer, record->body_bytes);
+    msgpack_pack_uint64(&packer, entry_chunks(record->body_bytes));
+    msgpack_pack_uint64(&packer, record->body_sum);
+    msgpack_pack_bin(&packer, sizeof(record->check));
+    msgpack_pack_bin_body(&packer, record->check, sizeof(record->check));
+    msgpack_pack_int64(&packer, record->stored_at_ms);
+    msgpack_pack_int64(&packer, record->expires_at_ms);
+    if (record->has_hint)
+        msgpack_pack_int64(&packer, record->hint_ttl_ms);
+    else
+        msgpack_pack_nil(&packer);
+    msgpack_pack_uint32(&packer, record->ttl_start);
+    msgpack_pack_uint32(&packer, record->ttl_end);
+    msgpack_pack_uint8(&packer, record->scope);
+    msgpack_pack_uint8(&packer, record->method);
+    msgpack_pack_uint32(&packer, record->cost_ms);
+    msgpack_pack_bin(&packer, name_bytes);
+    if (name_bytes > 0)
+        msgpack_pack_bin_body(&packer, record->name.p, name_bytes);
+
+    store_be64(ret + sink.n, entry_sum((struct span){ret, sink.n}));
+    return sink.n + SUM_BYTES;
+}
+
+/* ---- reading ---- */
+
+/* A walk over the fields. Once not ok it stays so, and every field after it reads as 0. */
+struct walk {
+    const char *p;
+    size_t n;
+    size_t at;
+    bool ok;
+};
+
+/* The next scalar. Arrays, maps and extensions are refused by their first byte, before msgpack-c sees them: it would allocate by the count
+ * that they claim. What is left (numbers, nil, bool, str, bin) it reads in place, so it needs no zone. */
+static msgpack_object next_scalar(struct walk *walk)
+{
+    msgpack_object object = {.type = MSGPACK_OBJECT_NIL};
+
+    if (!walk->ok || walk->at >= walk->n) {
+        walk->ok = false;
+        return object;
+    }
+    uint8_t first = (uint8_t)walk->p[walk->at];
+    bool is_container = (first >= 0x80 && first <= 0x9f) || (first >= 0xdc && first <= 0xdf);
+    bool is_extension = (first >= 0xc7 && first <= 0xc9) || (first >= 0xd4 && first <= 0xd8);
+    if (is_container || is_extension) {
+        walk->ok = false;
+        return object;
+    }
+    msgpack_unpack_return r = msgpack_unpack(walk->p, walk->n, &walk->at, NULL, &object);
+    if (r != MSGPACK_UNPACK_SUCCESS && r != MSGPACK_UNPACK_EXTRA_BYTES)
+        walk->ok = false;
+    return object;
+}
+
+static uint64_t next_unsigned(struct walk *walk, uint64_t max)
+{
+    msgpack_object object = next_scalar(walk);
+    if (!walk->ok || object.type != MSGPACK_OBJECT_POSITIVE_INTEGER || object.via.u64 > max) {
+        walk->ok = false;
+        return 0;
+    }
+    return object.via.u64;
+}
+
+/* Any int64. With ret_nil, nil is allowed too: *ret_nil says so. */
+static int64_t next_signed(struct walk *walk, bool *ret_nil)
+{
+    msgpack_object object = next_scalar(walk);
+    if (!walk->ok)
+        return 0;
+    if (object.type == MSGPACK_OBJECT_POSITIVE_INTEGER && object.via.u64 <= INT64_MAX)
+        return (int64_t)object.via.u64;
+    if (object.type == MSGPACK_OBJECT_NEGATIVE_INTEGER)
+        return object.via.i64;
+    if (object.type == MSGPACK_OBJECT_NIL && ret_nil != NULL) {
+        *ret_nil = true;
+        return 0;
+    }
+    walk->ok = false;
+    return 0;
+}
+
+static struct span next_bytes(struct walk *walk, size_t max)
+{
+    msgpack_object object = next_scalar(walk);
+    if (!walk->ok || object.type != MSGPACK_OBJECT_BIN || object.via.bin.size > max) {
+        walk->ok = false;
+        return SPAN_ABSENT;
+    }
+    return (struct span){object.via.bin.ptr, object.via.bin.size};
+}
+
+enum entry_parsed entry_parse(struct span bytes, struct entry_record *ret)
+{
+    if (bytes.n < 2 + SUM_BYTES || bytes.n > ENTRY_RECORD_MAX)
+        return ENTRY_DAMAGED;
+    struct walk walk = {.p = bytes.p, .n = bytes.n - SUM_BYTES, .at = 1, .ok = true};
+    if (entry_sum((struct span){walk.p, walk.n}) != load_be64(bytes.p + walk.n))
+        return ENTRY_DAMAGED;
+    if (((uint8_t)bytes.p[0] & 0xf0) != 0x90) /* an array of at most 15 */
+        return ENTRY_UNKNOWN;
+    uint64_t version = next_unsigned(&walk, UINT64_MAX);
+    if (!walk.ok || version != ENTRY_VERSION)
+        return ENTRY_UNKNOWN;
+    if ((uint8_t)bytes.p[0] != (0x90 | ENTRY_FIELDS))
+        return ENTRY_DAMAGED;
+
+    struct entry_record record = {0};
+    bool no_hint = false;
+    record.seq = next_unsigned(&walk, UINT64_MAX - 1);
+    record.body_bytes = next_unsigned(&walk, INT64_MAX);
+    uint64_t chunks = next_unsigned(&walk, UINT32_MAX);
+    record.body_sum = next_unsigned(&walk, UINT64_MAX);
+    struct span check = next_bytes(&walk, sizeof(record.check));
+    record.stored_at_ms = next_signed(&walk, NULL);
+    record.expires_at_ms = next_signed(&walk, NULL);
+    record.hint_ttl_ms = next_signed(&walk, &no_hint);
+    record.has_hint = !no_hint;
+    record.ttl_start = (uint32_t)next_unsigned(&walk, UINT32_MAX);
+    record.ttl_end = (uint32_t)next_unsigned(&walk, UINT32_MAX);
+    record.scope = (uint8_t)next_unsigned(&walk, CP_SCOPE_PUBLIC);
+    record.method = (uint8_t)next_unsigned(&walk, METHODS - 1);
+    record.cost_ms = (uint32_t)next_unsigned(&walk, UINT32_MAX);
+    record.name = next_bytes(&walk, ENTRY_NAME_MAX);
+    if (!walk.ok || walk.at != walk.n || check.n != sizeof(record.check) || chunks != entry_chunks(record.body_bytes) ||
+        record.ttl_start > record.ttl_end || record.ttl_end > record.body_bytes)
+        return ENTRY_DAMAGED;
+    memcpy(record.check, check.p, sizeof(record.check));
+    *ret = record;
+    return ENTRY_OK;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a store is made of, for the files of this room. */
+#ifndef MCPCACHED_STORE_INSIDE_H
+#define MCPCACHED_STORE_INSIDE_H
+
+#include <limits.h>
+#include <pthread.h>
+
+#include "local.h"
+#include "state.h"
+#include "writer.h"
+
+struct store {
+    struct state state;
+    struct local local;
+    struct writer *writer; /* owned */
+    char data_path[PATH_MAX];
+    bool wiped_at_open;
+
+    /* under lock */
+    pthread_mutex_t lock;
+    struct store_reader *readers;               /* borrowed: each is its owner's */
+    uint64_t gone_verify_failures, gone_errors; /* of readers that were freed */
+};
+
+#endif

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store as others see it: opens its parts in one order (state file, environment, writer) and closes them in the reverse, decides when to wipe,
+ * adds up the counters. Not here: LMDB (local.c), writing (writer.c), what is fresh (the policy).
+ * Always: files are created for their owner alone; a store that cannot be trusted is emptied, never mended.
+ * Threads: as in store.h; the list of readers is under lock. */
+#include "store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "check.h"
+#include "inside.h"
+
+static const uint64_t SIZE_BYTES_MIN = 8u << 20;
+static const uint64_t QUEUE_BYTES_DEFAULT = 64u << 20;
+static const uint32_t READERS_DEFAULT = 64;
+enum { HEAD_BYTES = 2 * 4096 }; /* LMDB's two meta pages */
+
+/* ---- opening and closing ---- */
+
+/* Length of the data file and the sum of its head; false when it is not there or cannot be read. */
+static bool file_facts(const char *path, uint64_t *ret_bytes, uint64_t *ret_head_sum)
+{
+    char head[HEAD_BYTES];
+    struct stat stat;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && fstat(fd, &stat) == 0 && pread(fd, head, sizeof(head), 0) == (ssize_t)sizeof(head);
+
+    if (ok) {
+        *ret_bytes = (uint64_t)stat.st_size;
+        *ret_head_sum = XXH3_64bits(head, sizeof(head));
+    }
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+/* Whether the data file may be shown to LMDB, which believes what it reads. */
+static bool is_openable(const struct store *store, const char *boot)
+{
+    uint64_t bytes, head_sum;
+
+    if (!state_is_trusted(&store->state, boot))
+        return false;
+    if (!store->state.is_clean)
+        return true;
+    return file_facts(store->data_path, &bytes, &head_sum) && bytes >= store->state.file_bytes && head_sum == store->state.head_sum;
+}
+
+/* Removes the data file and LMDB's lock file. 0, also when there was none, or -errno. */
+static int remove_files(struct store *store)
+{
+    char lock_path[PATH_MAX + 8];
+
+    snprintf(lock_path, sizeof(lock_path), "%s-lock", store->data_path);
+    if (unlink(store->data_path) == 0)
+        store->wiped_at_open = true;
+    else if (errno != ENOENT)
+        return -errno;
+    if (unlink(lock_path) != 0 && errno != ENOENT)
+        return -errno;
+    return 0;
+}
+
+static int failed(int r, struct cp_error *reterr, const char *path, const char *what, const char *why, const char *cure)
+{
+    cp_error_set(reterr, "", 0, 0, "cannot %s '%s': %s; %s", what, path, why, cure);
+    return r;
+}
+
+static int path_make(char ret[PATH_MAX], const char *directory, const char *name)
+{
+    return snprintf(ret, PATH_MAX, "%s/%s", directory, name) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+/* Directory, state file and lock. */
+static int hold_directory(struct store *store, const char *path, struct cp_error *reterr)
+{
+    char state_path[PATH_MAX];
+    int r;
+
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        r = -errno;
+        return failed(r, reterr, path, "create store directory", strerror(-r),
+                      "create it and let this process write there, or name another with --store");
+    }
+    if ((r = path_make(state_path, path, "store.state")) < 0 || (r = path_make(store->data_path, path, "store.mdb")) < 0)
+        return failed(r, reterr, path, "use store directory", strerror(-r), "name a shorter one with --store");
+    r = state_open(state_path, &store->state);
+    if (r == -EBUSY)
+        return failed(r, reterr, path, "use store directory", "another process holds it",
+                      "end that process, or give each mcpcached its own directory with --store");
+    if (r < 0)
+        return failed(r, reterr, path, "use store directory", strerror(-r),
+                      "let this process write there, or name another with --store");
+    return 0;
+}
+
+/* The environment, after a wipe where what lies there cannot be used. */
+static int open_local(struct store *store, const struct store_options *options, uint32_t readers, struct cp_error *reterr)
+{
+    char boot[40];
+    int r = 0;
+
+    state_boot_id(boot);
+    bool same_boot = boot[0] != '\0' && strcmp(store->state.boot, boot) == 0;
+    bool wipe = !is_openable(store, boot);
+    for (int attempt = 0; attempt < 2; ++attempt) {
+        if (wipe && (r = remove_files(store)) < 0)
+            return failed(r, reterr, store->data_path, "remove", strerror(-r), "remove it by hand");
+        /* From here on an end without store_close is an unclean one; that must be on the disk before the first page is. */
+        memcpy(store->state.boot, boot, sizeof(boot));
+        store->state.is_clean = store->state.is_distrusted = false;
+        store->state.file_bytes = store->state.head_sum = 0;
+        if ((r = state_write(&store->state)) < 0)
+            return failed(r, reterr, options->path, "write to store directory", strerror(-r),
+                          "make room there, or name another with --store");
+        r = local_open(store->data_path, options->size_bytes, readers, same_boot, &store->local);
+        if (r == 0)
+            return 0;
+        /* A plain errno is the world's; EINVAL is LMDB's word for a file too short to be its own. */
+        if (r > 0 && r != EINVAL)
+            break;
+        wipe = true;
+    }
+    return failed(r > 0 ? -r : -EIO, reterr, store->data_path, "open", r == LOCAL_FOREIGN ? "not usable" : mdb_strerror(r),
+                  "remove it, or name another directory with --store");
+}
+
+int store_open(const struct store_options *options, struct store **ret, struct cp_error *reterr)
+{
+    struct store *store;
+    int r;
+
+    if (options->size_bytes < SIZE_BYTES_MIN || options->size_bytes > SIZE_MAX / 2) {
+        cp_error_set(reterr, "", 0, 0,
+                     "store size %llu bytes for '%s' is outside 8 MiB and what can be mapped; change --store-size",
+                     (unsigned long long)options->size_bytes, options->path);
+        return -EINVAL;
+    }
+    if ((store = calloc(1, sizeof(*store))) == NULL)
+        return failed(-ENOMEM, reterr, options->path, "open store", "out of memory", "give this process more");
+    store->state.fd = -1;
+    pthread_mutex_init(&store->lock, NULL);
+    if ((r = hold_directory(store, options->path, reterr)) < 0 ||
+        (r = open_local(store, options, options->readers > 0 ? options->readers : READERS_DEFAULT, reterr)) < 0)
+        goto out;
+    r = writer_new(&store->local, &store->state, options->queue_bytes > 0 ? options->queue_bytes : QUEUE_BYTES_DEFAULT,
+                   &store->writer);
+    if (r < 0) {
+        failed(r, reterr, options->path, "start the writer of", strerror(-r), "allow this process more threads and memory");
+        goto out;
+    }
+    *ret = store;
+    return 0;
+out:
+    local_close(&store->local, false);
+    state_close(&store->state);
+    pthread_mutex_destroy(&store->lock);
+    free(store);
+    return r;
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL)
+        return;
+    writer_free(store->writer);
+    bool is_clean = !atomic_load_explicit(&store->local.is_broken, memory_order_acquire);
+    if (local_close(&store->local, is_clean) != 0)
+        is_clean = false;
+    /* Where this fails the next open finds an unclean end, and wipes only if the kernel is another. */
+    if (is_clean && file_facts(store->data_path, &store->state.file_bytes, &store->state.head_sum)) {
+        store->state.is_clean = true;
+        state_write(&store->state);
+    }
+    state_close(&store->state);
+    pthread_mutex_destroy(&store->lock);
+    free(store);
+}
+
+const uint8_t *store_secret(const struct store *store)
+{
+    return store->local.secret;
+}
+
+int64_t store_now_ms(const struct store *store)
+{
+    return local_now_ms(&store->local);
+}
+
+/* ---- readers ---- */
+
+int store_reader_new(struct store *store, struct store_reader **ret)
+{
+    struct store_reader *reader = calloc(1, sizeof(*reader));
+    int r;
+
+    if (reader == NULL)
+        return -ENOMEM;
+    reader->store = store;
+    pthread_mutex_lock(&store->lock);
+    r = local_reader_init(&store->local, reader);
+    if (r == 0) {
+        reader->next = store->readers;
+        store->readers = reader;
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (r < 0) {
+        free(reader);
+        return r;
+    }
+    *ret = reader;
+    return 0;
+}
+
+void store_reader_free(struct store_reader *reader)
+{
+    if (reader == NULL)
+        return;
+    struct store *store = reader->store;
+    pthread_mutex_lock(&store->lock);
+    for (struct store_reader **at = &store->readers; *at != NULL; at = &(*at)->next)
+        if (*at == reader) {
+            *at = reader->next;
+            break;
+        }
+    store->gone_verify_failures += atomic_load_explicit(&reader->verify_failures, memory_order_relaxed);
+    store->gone_errors += atomic_load_explicit(&reader->errors, memory_order_relaxed);
+    local_reader_done(reader);
+    pthread_mutex_unlock(&store->lock);
+    free(reader);
+}
+
+enum store_lookup store_get(struct store_reader *reader, const struct cp_key *key, void *(*alloc)(void *ctx, size_t bytes),
+                            void *ctx, struct store_entry *ret)
+{
+    return local_get(reader, key, alloc, ctx, ret);
+}
+
+/* ---- writing ---- */
+
+bool store_put(struct store *store, const struct cp_key *key, const struct store_entry *entry)
+{
+    return writer_put(store->writer, key, entry);
+}
+
+void store_delete(struct store *store, const struct cp_key *key)
+{
+    writer_delete(store->writer, key);
+}
+
+void store_flush(struct store *store)
+{
+    writer_flush(store->writer);
+}
+
+void store_sweep_at(struct store *store, int64_t now_ms)
+{
+    writer_sweep(store->writer, now_ms);
+    writer_flush(store->writer);
+}
+
+void store_hold(struct store *store, bool is_held)
+{
+    writer_hold(store->writer, is_held);
+}
+
+/* ---- counters ---- */
+
+static uint64_t value_of(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void store_counters_get(struct store *store, struct store_counters *ret)
+{
+    const struct writer_counters *w = writer_counters(store->writer);
+    struct store_counters counters = {
+        .puts = value_of(&w->puts),
+        .put_drops = value_of(&w->put_drops),
+        .overwrites = value_of(&w->overwrites),
+        .commits = value_of(&w->commits),
+        .evicted_live = value_of(&w->evicted_live),
+        .evicted_dead = value_of(&w->evicted_dead),
+        .purged = value_of(&w->purged),
+        .swept = value_of(&w->swept),
+        .map_full = value_of(&w->map_full),
+        .errors = value_of(&w->errors),
+        .wiped = value_of(&w->wiped) + store->wiped_at_open,
+        .entries = value_of(&store->local.entries),
+        .pages_used = value_of(&store->local.pages_used),
+        .pages_cap = store->local.pages_cap,
+        .body_bytes = value_of(&store->local.body_bytes),
+    };
+
+    pthread_mutex_lock(&store->lock);
+    counters.verify_failures = store->gone_verify_failures;
+    counters.errors += store->gone_errors;
+    for (const struct store_reader *reader = store->readers; reader != NULL; reader = reader->next) {
+        counters.verify_failures += value_of(&reader->verify_failures);
+        counters.errors += value_of(&reader->errors);
+    }
+    pthread_mutex_unlock(&store->lock);
+    *ret = counters;
+}

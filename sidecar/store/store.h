@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store: entries in LMDB that survive a restart and may be lost at any time without breaking anything.
+ * Always: one writer thread owns every write transaction; a read transaction lasts one copy and ends before anything is sent;
+ * the environment never wedges, because it is capped by pages and bodies lie in chunks of at most 64 KiB; whatever does not verify
+ * (schema, second digest, size, checksum) is a miss.
+ * Layout: index digest -> entry record (msgpack) | body seq,chunk (big-endian, appended) -> bytes | expiry second,seq -> digest | meta. */
+#ifndef MCPCACHED_STORE_STORE_H
+#define MCPCACHED_STORE_STORE_H
+
+#include "cachepolicy/cachepolicy.h"
+
+struct store;        /* one per process; any thread may put, purge and read counters */
+struct store_reader; /* one per loop */
+
+struct store_options {
+    const char *path;    /* directory; created 0700 when missing, files 0600 */
+    uint64_t size_bytes; /* map size; at least 8 MiB. Eviction starts at 80 % of its pages, hard limit 85 % */
+    uint64_t
+        queue_bytes; /* puts waiting for the writer at most (bodies counted); default 64 MiB when 0. A put over it is dropped and counted */
+    uint32_t readers; /* store_reader_new calls at most; default 64 when 0 */
+};
+
+struct store_counters {
+    uint64_t puts, put_drops, overwrites, commits, evicted_live, evicted_dead, purged, swept, map_full, verify_failures, errors;
+    uint64_t wiped; /* times everything was thrown away: at open (see store_open), or because LMDB could not delete */
+    uint64_t entries, pages_used, pages_cap, body_bytes; /* now; the others since store_open */
+};
+
+/* An entry as the runtime sees it. */
+struct store_entry {
+    struct span body;     /* the stored result bytes; on get a copy in memory from `alloc`, on put borrowed (copied by store_put) */
+    int64_t stored_at_ms; /* store clock (store_now_ms) */
+    int64_t expires_at_ms; /* when the sweeper may delete it (policy changes can only make it unusable earlier) */
+    bool has_hint;
+    int64_t hint_ttl_ms;
+    uint32_t ttl_start, ttl_end; /* where the ttlMs value stands in body; equal: none */
+    uint8_t scope;               /* enum cp_scope */
+    uint8_t method;              /* enum cp_method */
+    uint32_t cost_ms;            /* what the fetch took */
+    struct span name;            /* tool name or URI, for purge and listing; at most 511 bytes kept; on get from `alloc` too */
+};
+
+enum store_lookup {
+    STORE_HIT, /* *ret is filled; fresh or not is the policy's to say */
+    STORE_MISS,
+    STORE_BAD, /* something is there but does not verify, or LMDB failed: counted, and to be treated as a miss */
+};
+
+/* Opens or creates. An unclean end under another boot id wipes (MDB_NOSYNC is only safe while the kernel lives); an unknown schema or a
+ * foreign file wipes too, never mixes. Two processes on one directory: the second is refused (lock file). On failure one sentence in reterr that names the path
+ * and the cure. 0 or -errno. */
+int store_open(const struct store_options *options, struct store **ret, struct cp_error *reterr);
+/* Drains the queue, marks the end clean, closes. */
+void store_close(struct store *store);
+
+/* 32 secret bytes, made at creation, kept in the store (file mode 0600): keys and principals stay the same over a restart. */
+const uint8_t *store_secret(const struct store *store);
+
+/* The store clock: milliseconds that never go back, also over a restart and a clean reboot (boottime plus a base kept in the store).
+ * Thread: any. */
+int64_t store_now_ms(const struct store *store);
+
+int store_reader_new(struct store *store, struct store_reader **ret);
+void store_reader_free(struct store_reader *reader);
+
+/* Finds key. Memory of the result comes from alloc(ctx, bytes), called at most twice, never when it is a miss. Thread: the reader's. No lock, no log. */
+enum store_lookup store_get(struct store_reader *reader, const struct cp_key *key, void *(*alloc)(void *ctx, size_t bytes),
+                            void *ctx, struct store_entry *ret);
+
+/* Queues a put; key and entry are copied. True when queued. Thread: any; never blocks on the disk. A later put or delete of the same key wins. */
+bool store_put(struct store *store, const struct cp_key *key, const struct store_entry *entry);
+/* Queues a deletion; is never dropped and never overtakes or is overtaken by a put of the same caller. */
+void store_delete(struct store *store, const struct cp_key *key);
+/* Waits until everything queued so far is committed. For tests and shutdown; not for loops. */
+void store_flush(struct store *store);
+
+void store_counters_get(struct store *store, struct store_counters *ret);
+
+#endif

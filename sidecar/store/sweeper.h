@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making room: expired entries first, then the oldest. Bounded transactions of its own, so that even a nearly full map can afford them: a
+ * deletion copies pages before it frees any (measured: in a full map 100 deletions fit, 1000 do not).
+ * Thread: the writer's. Results are LMDB's. */
+#ifndef MCPCACHED_STORE_SWEEPER_H
+#define MCPCACHED_STORE_SWEEPER_H
+
+#include "local.h"
+
+/* Deletes a bounded number of entries whose expiry lies before now_ms. *ret_more: there may be others. change is added to. */
+int sweeper_expire(struct local *local, int64_t now_ms, struct rows_change *change, bool *ret_more);
+/* Deletes a bounded number of the oldest entries. *ret_more: there may be others. change is added to. */
+int sweeper_evict(struct local *local, int64_t now_ms, struct rows_change *change, bool *ret_more);
+/* Evicts until need_pages more fit below the hard limit and the pages in use are no more than the soft one, or nothing is left. */
+int sweeper_make_room(struct local *local, uint64_t need_pages, int64_t now_ms, struct rows_change *change);
+
+#endif
