@@ -85,11 +85,11 @@ export class Connection {
         else if (body !== undefined && headerOne(pairs, 'content-length') === undefined) pairs.push(['Content-Length', Buffer.byteLength(body)]);
         const head = formatHead(`${method} ${path} ${version}`, pairs);
         if (chunks) {
-            await this.write(head);
+            await this.write(Buffer.from(head, 'latin1'));
             for (const chunk of chunks) await this.write(formatChunk(chunk));
             await this.write('0\r\n\r\n');
         } else {
-            await this.write(body === undefined ? head : Buffer.concat([Buffer.from(head, 'latin1'), Buffer.from(body)]));
+            await this.write(Buffer.concat([Buffer.from(head, 'latin1'), Buffer.from(body ?? '')]));
         }
     }
 

@@ -89,7 +89,7 @@ export class Call {
 
     /** Status line and headers as given; nothing is added. */
     async head(status, headers = {}) {
-        await this.write(formatHead(`HTTP/1.1 ${status} ${REASONS[status] ?? 'Whatever'}`, headerPairs(headers)));
+        await this.write(Buffer.from(formatHead(`HTTP/1.1 ${status} ${REASONS[status] ?? 'Whatever'}`, headerPairs(headers)), 'latin1'));
     }
     async chunk(bytes) { await this.write(formatChunk(bytes)); }
     /** Ends a chunked body. */
