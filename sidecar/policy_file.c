@@ -214,3 +214,17 @@ int policy_load(const char *path, struct cp_policy **ret, struct cp_errors *erro
     texts_done(&texts);
     return r;
 }
+
+void policy_print_errors(FILE *out, const struct cp_errors *errors)
+{
+    for (size_t i = 0; i != errors->count; ++i) {
+        const struct cp_error *e = &errors->items[i];
+
+        if (e->line != 0)
+            fprintf(out, "%s:%u:%u: %s\n", e->file, e->line, e->column, e->text);
+        else
+            fprintf(out, "%s%s%s\n", e->file, *e->file != '\0' ? ": " : "", e->text);
+    }
+    if (errors->more)
+        fprintf(out, "(further mistakes are not listed)\n");
+}

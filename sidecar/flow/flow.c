@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One loop's means. Not here: what is done with them (request.c, exchange.c). */
+#include "sidecar/flow/flow.h"
+
+#include "sidecar/flow/exchange.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, struct flow **ret)
+{
+    struct flow *flow = calloc(1, sizeof(*flow));
+    int r;
+
+    if (flow == NULL)
+        return -ENOMEM;
+    flow->shared = shared;
+    flow->ctx = ctx;
+    h2o_linklist_init_anchor(&flow->exchanges);
+    if ((r = store_reader_new(shared->store, &flow->reader)) != 0 || (r = cp_keyer_new(store_secret(shared->store), &flow->keyer)) != 0) {
+        store_reader_free(flow->reader);
+        free(flow);
+        return r;
+    }
+    flow->upstream = upstream_new(&shared->upstream, ctx);
+    *ret = flow;
+    return 0;
+}
+
+void flow_stop(struct flow *flow)
+{
+    while (!h2o_linklist_is_empty(&flow->exchanges))
+        exchange_kill(exchange_of_link(flow->exchanges.next));
+}
+
+void flow_free(struct flow *flow)
+{
+    if (flow == NULL)
+        return;
+    upstream_free(flow->upstream);
+    store_reader_free(flow->reader);
+    cp_keyer_free(flow->keyer);
+    cp_json_done(&flow->request_doc);
+    cp_json_done(&flow->reply_doc);
+    buf_done(&flow->params);
+    buf_done(&flow->mcp_params);
+    buf_done(&flow->vary);
+    buf_done(&flow->text);
+    free(flow);
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The story of a request, top to bottom in request_handle. Not here: what happens after it was forwarded (exchange.c), what a decision is made
+ * of (cachepolicy/decide.c). Always: nothing on the way to a hit blocks, locks or allocates outside the request's pool and the loop's scratch; a store
+ * that fails is a miss. Thread: the flow's loop. */
+#include "sidecar/flow/request.h"
+
+#include "sidecar/base/log.h"
+#include "sidecar/flow/exchange.h"
+#include "sidecar/wire/reply.h"
+
+struct keys {
+    struct cp_key private_key, public_key;
+    bool has_private, has_public;
+};
+
+/* The path without its query is the one the upstream serves MCP on. */
+static bool is_mcp_path(const struct flow *flow, struct span path)
+{
+    const char *query = memchr(path.p, '?', path.n);
+
+    if (query != NULL)
+        path.n = (size_t)(query - path.p);
+    return span_eq(path, flow->shared->upstream.url->path);
+}
+
+/* Request headers that join every key, each with its name and length. */
+static int add_vary(struct flow *flow, h2o_req_t *req, struct buf *out)
+{
+    const struct cp_policy *policy = flow->shared->policy;
+    int r = 0;
+
+    out->n = 0;
+    for (size_t i = 0; r == 0 && i != policy->vary_header_count; ++i) {
+        struct span value = wire_header(req, span_of(policy->vary_headers[i]));
+        size_t n = value.p != NULL ? value.n : SIZE_MAX;
+
+        if ((r = buf_add(out, &n, sizeof(n))) == 0)
+            r = buf_add_span(out, value);
+    }
+    return r;
+}
+
+/* Makes the keys under which the answer may lie. CP_REASON_NONE, or why the request cannot have one. */
+static enum cp_reason make_keys(struct flow *flow, h2o_req_t *req, struct wire_request *wire, const struct cp_message *message,
+                                const struct caller *caller, const struct cp_decision *decision, struct keys *ret)
+{
+    const struct cp_rule *rule = decision->rule;
+    struct cp_question question = {
+        .upstream = span_of(flow->shared->upstream.url->text),
+        .authority = wire->authority,
+        .path = wire->path,
+        .era = message->era,
+        .version = caller->facts.version,
+        .method = message->method,
+        .definition = SPAN_ABSENT,
+    };
+    struct cp_share share = {.principal = &caller->principal, .session = caller->session_id};
+
+    flow->params.n = flow->mcp_params.n = 0;
+    if (cp_message_canonical(message, rule != NULL ? rule->ignore : NULL, rule != NULL ? rule->ignore_count : 0, &flow->params) != 0 ||
+        cp_mirror_params(wire->params, wire->param_count, &flow->mcp_params) != 0 || add_vary(flow, req, &flow->vary) != 0)
+        return CP_REASON_KEY_SIZE;
+    if (flow->params.n > flow->shared->max_key_bytes)
+        return CP_REASON_KEY_SIZE;
+    question.params = buf_span(&flow->params);
+    question.mcp_params = buf_span(&flow->mcp_params);
+    question.vary = buf_span(&flow->vary);
+    if ((ret->has_private = decision->may_private)) {
+        share.scope = decision->private_scope;
+        question.client = share.scope != CP_SCOPE_SESSION && caller->facts.session_known
+                              ? (struct span){(const char *)caller->session.client, sizeof(caller->session.client)}
+                              : SPAN_ABSENT;
+        cp_key_of(flow->keyer, &question, &share, &ret->private_key);
+    }
+    if ((ret->has_public = decision->may_public)) {
+        share.scope = CP_SCOPE_PUBLIC;
+        question.client = caller->facts.session_known
+                              ? (struct span){(const char *)caller->session.client, sizeof(caller->session.client)}
+                              : SPAN_ABSENT;
+        cp_key_of(flow->keyer, &question, &share, &ret->public_key);
+    }
+    return CP_REASON_NONE;
+}
+
+static void *alloc_from_pool(void *pool, size_t bytes)
+{
+    return h2o_mem_alloc_pool(pool, bytes);
+}
+
+/* The private arm first: what is kept for this caller is closer to him than what is kept for everybody. */
+static bool find(struct flow *flow, h2o_req_t *req, const struct cp_decision *decision, const struct keys *keys, int64_t now_ms,
+                 struct store_entry *ret, struct cp_age *ret_age)
+{
+    const struct cp_key *arms[2];
+    size_t count = 0;
+
+    if (keys->has_private)
+        arms[count++] = &keys->private_key;
+    if (keys->has_public)
+        arms[count++] = &keys->public_key;
+    for (size_t i = 0; i != count; ++i) {
+        if (store_get(flow->reader, arms[i], alloc_from_pool, &req->pool, ret) != STORE_HIT)
+            continue;
+        cp_age_of(decision, ret->has_hint, ret->hint_ttl_ms, ret->stored_at_ms, now_ms, ret_age);
+        if (ret_age->freshness == CP_FRESH)
+            return true;
+    }
+    return false;
+}
+
+static void answer_hit(struct flow *flow, h2o_req_t *req, const struct cp_message *message, const struct caller *caller,
+                       const struct cp_decision *decision, const struct store_entry *entry, const struct cp_age *age, int64_t now_ms)
+{
+    struct reply_hit hit = {
+        /* the body lies in the connection's buffer, which stays as it is until the answer is out */
+        .id = message->id,
+        .result = entry->body,
+        /* only results of the methods that carry the hint have one to be counted down */
+        .ttl_start = decision->hint_counts ? entry->ttl_start : 0,
+        .ttl_end = decision->hint_counts ? entry->ttl_end : 0,
+        .age = *age,
+        .session = caller->session_id,
+    };
+
+    exchange_log(&(struct exchange_note){
+        .message = message,
+        .outcome = CP_OUTCOME_HIT,
+        .rule = decision->rule != NULL ? decision->rule->pattern : NULL,
+        .status = 200,
+        .ms = store_now_ms(flow->shared->store) - now_ms,
+        .bytes = entry->body.n,
+    });
+    reply_hit_send(req, &hit);
+}
+
+void request_handle(struct flow *flow, h2o_req_t *req)
+{
+    struct wire_request wire;
+    struct cp_message message;
+    struct caller caller;
+    struct cp_decision decision;
+    struct keys keys = {.has_private = false};
+    struct store_entry entry;
+    struct cp_age age;
+    struct exchange_plan plan = {
+        .wire = &wire,
+        .outcome = CP_OUTCOME_BYPASS,
+        .reason = CP_REASON_METHOD,
+        .now_ms = store_now_ms(flow->shared->store),
+    };
+
+    wire_request_read(req, &wire);
+    plan.is_mcp_path = is_mcp_path(flow, wire.path);
+    if (!plan.is_mcp_path || !span_eq(wire.method, SPAN("POST"))) {
+        exchange_begin(flow, req, &plan);
+        return;
+    }
+
+    cp_message_parse(&message, &flow->request_doc, (struct span){req->entity.base, req->entity.len});
+    caller_read(flow, req, &wire, &message, &caller);
+    plan.message = &message;
+    plan.caller = &caller;
+
+    cp_decide(flow->shared->policy, &message, &caller.facts, &decision);
+    plan.reason = decision.reason;
+    if (decision.action == CP_ACTION_WRITE)
+        plan.outcome = CP_OUTCOME_WRITE;
+    if (decision.action == CP_ACTION_LOOKUP)
+        plan.reason = make_keys(flow, req, &wire, &message, &caller, &decision, &keys);
+    if (decision.action != CP_ACTION_LOOKUP || plan.reason != CP_REASON_NONE) {
+        exchange_begin(flow, req, &plan);
+        return;
+    }
+
+    if (find(flow, req, &decision, &keys, plan.now_ms, &entry, &age)) {
+        answer_hit(flow, req, &message, &caller, &decision, &entry, &age, plan.now_ms);
+        return;
+    }
+    plan.outcome = CP_OUTCOME_MISS;
+    plan.decision = &decision;
+    plan.private_key = keys.has_private ? &keys.private_key : NULL;
+    plan.public_key = keys.has_public ? &keys.public_key : NULL;
+    exchange_begin(flow, req, &plan);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The story of a request.
+ *
+ * A hit: the body is read as a message; the policy decides that it may be looked up; who asks and what is asked make a key; the store has a fresh entry under it; its
+ * bytes go out with the caller's own id and the lifetime that is left. Nothing is sent upstream.
+ *
+ * A miss: no usable entry. The request is forwarded as it is, the reply relayed as it comes, and read along; when it is a complete result that the
+ * policy lets be kept, it is stored under the key for whom it may be shared with.
+ *
+ * Everything else (another method, a write, a body that is not fully understood, a caller whose headers contradict it) is forwarded byte for byte.
+ * Thread: the flow's loop. */
+#ifndef MCPCACHED_FLOW_REQUEST_H
+#define MCPCACHED_FLOW_REQUEST_H
+
+#include "sidecar/flow/flow.h"
+
+/* Takes the request: it is answered now or later. */
+void request_handle(struct flow *flow, h2o_req_t *req);
+
+#endif

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Loops and their sockets. Not here: what a request means (flow/request.c).
+ * Always: each loop owns its listening socket (SO_REUSEPORT), its connections and its flow; a loop hears of the end through its own receiver; the connection cap lies
+ * below the descriptor limit, because libh2o spins when accept fails for want of descriptors. */
+#include "sidecar/front/listener.h"
+
+#include "sidecar/base/log.h"
+#include "sidecar/flow/request.h"
+#include "sidecar/wire/downstream.h"
+#include "sidecar/wire/reply.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A method longer than any that exists is no method. */
+#define METHOD_MAX 32
+
+struct connection {
+    struct wire_connection wire; /* first: the socket's on_close data */
+    h2o_linklist_t link;
+    struct loop *loop;
+    h2o_socket_t *sock;
+};
+
+struct loop {
+    struct listener *listener;
+    pthread_t thread;
+    bool is_started;
+    h2o_context_t ctx;
+    h2o_accept_ctx_t accept_ctx;
+    h2o_socket_t *socket; /* NULL: closed */
+    int fd;
+    bool is_accepting;
+    struct flow *flow;
+    h2o_linklist_t connections;
+    size_t connection_count;
+    h2o_multithread_receiver_t stop_receiver;
+    bool is_stopping;
+    int64_t stop_deadline_ms;
+    atomic_bool is_ready;
+};
+
+struct stop_message {
+    h2o_multithread_message_t super;
+    int64_t drain_ms;
+};
+
+struct listener {
+    struct listener_options options;
+    char address[96];
+    h2o_globalconf_t config;
+    h2o_hostconf_t *host;
+    h2o_pathconf_t *path;
+    size_t filters_size;
+    size_t connections_max; /* per loop */
+    struct loop *loops;
+};
+
+/* The handler's own place in h2o's list, one per listener. */
+struct handler {
+    h2o_handler_t super;
+    struct listener *listener;
+};
+
+static struct loop *loop_of(struct listener *l, h2o_context_t *ctx)
+{
+    for (size_t i = 0; i != l->options.threads; ++i)
+        if (&l->loops[i].ctx == ctx)
+            return &l->loops[i];
+    return NULL;
+}
+
+static int on_request(h2o_handler_t *self, h2o_req_t *req)
+{
+    struct loop *loop = loop_of(((struct handler *)self)->listener, req->conn->ctx);
+
+    if (req->input.method.len > METHOD_MAX) {
+        req->http1_is_persistent = 0;
+        reply_error_send(req, 501, false, SPAN_ABSENT, "this HTTP method is not known\n");
+        return 0;
+    }
+    request_handle(loop->flow, req);
+    return 0;
+}
+
+static void on_accept(h2o_socket_t *listening, const char *err);
+
+static void set_accepting(struct loop *loop, bool wanted)
+{
+    if (loop->socket == NULL || loop->is_accepting == wanted)
+        return;
+    loop->is_accepting = wanted;
+    if (wanted)
+        h2o_socket_read_start(loop->socket, on_accept);
+    else
+        h2o_socket_read_stop(loop->socket);
+}
+
+static void on_connection_close(void *data)
+{
+    struct connection *c = data;
+    struct loop *loop = c->loop;
+
+    h2o_linklist_unlink(&c->link);
+    --loop->connection_count;
+    free(c);
+    if (!loop->is_stopping)
+        set_accepting(loop, true);
+}
+
+static void on_accept(h2o_socket_t *listening, const char *err)
+{
+    struct loop *loop = listening->data;
+    struct connection *c;
+    h2o_socket_t *sock;
+
+    if (err != NULL || (sock = h2o_evloop_socket_accept(listening)) == NULL)
+        return;
+    c = h2o_mem_alloc(sizeof(*c));
+    *c = (struct connection){.loop = loop, .sock = sock};
+    sock->on_close.cb = on_connection_close;
+    sock->on_close.data = &c->wire;
+    h2o_linklist_insert(&loop->connections, &c->link);
+    if (++loop->connection_count >= loop->listener->connections_max)
+        set_accepting(loop, false);
+    h2o_accept(&loop->accept_ctx, sock);
+}
+
+static void on_stop_message(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages)
+{
+    struct loop *loop = H2O_STRUCT_FROM_MEMBER(struct loop, stop_receiver, receiver);
+
+    while (!h2o_linklist_is_empty(messages)) {
+        struct stop_message *m = H2O_STRUCT_FROM_MEMBER(struct stop_message, super.link, messages->next);
+
+        h2o_linklist_unlink(&m->super.link);
+        loop->is_stopping = true;
+        loop->stop_deadline_ms = (int64_t)h2o_now(loop->ctx.loop) + m->drain_ms;
+        free(m);
+    }
+    if (loop->socket != NULL) {
+        set_accepting(loop, false);
+        h2o_socket_close(loop->socket);
+        loop->socket = NULL;
+    }
+    h2o_context_request_shutdown(&loop->ctx);
+}
+
+/* Connections without a request under way wait for one that shall not come any more. */
+static void shut_connections(struct loop *loop)
+{
+    for (h2o_linklist_t *l = loop->connections.next; l != &loop->connections; l = l->next)
+        shutdown(h2o_socket_get_fd(H2O_STRUCT_FROM_MEMBER(struct connection, link, l)->sock), SHUT_RDWR);
+}
+
+static void run_until_stopped(struct loop *loop)
+{
+    while (!loop->is_stopping)
+        h2o_evloop_run(loop->ctx.loop, INT32_MAX);
+    while (loop->flow->exchange_count != 0 && (int64_t)h2o_now(loop->ctx.loop) < loop->stop_deadline_ms)
+        h2o_evloop_run(loop->ctx.loop, 50);
+    flow_stop(loop->flow);
+    /* a moment for last bytes to go out, then for closed connections to be noticed */
+    h2o_evloop_run(loop->ctx.loop, 10);
+    shut_connections(loop);
+    for (int i = 0; i != 100 && loop->connection_count != 0; ++i)
+        h2o_evloop_run(loop->ctx.loop, 10);
+}
+
+static void *run(void *arg)
+{
+    struct loop *loop = arg;
+    int r;
+
+    h2o_context_init(&loop->ctx, h2o_evloop_create(), &loop->listener->config);
+    loop->accept_ctx.ctx = &loop->ctx;
+    loop->accept_ctx.hosts = loop->listener->config.hosts;
+    h2o_multithread_register_receiver(loop->ctx.queue, &loop->stop_receiver, on_stop_message);
+    if ((r = flow_new(loop->listener->options.shared, &loop->ctx, &loop->flow)) != 0)
+        h2o_fatal("an event loop could not be set up");
+    loop->socket = h2o_evloop_socket_create(loop->ctx.loop, loop->fd, H2O_SOCKET_FLAG_DONT_READ);
+    loop->socket->data = loop;
+    set_accepting(loop, true);
+    atomic_store(&loop->is_ready, true);
+
+    run_until_stopped(loop);
+
+    flow_free(loop->flow);
+    h2o_multithread_unregister_receiver(loop->ctx.queue, &loop->stop_receiver);
+    return NULL;
+}
+
+static int bind_socket(const struct addrinfo *address, struct cp_error *reterr, const char *text)
+{
+    int on = 1, fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return -errno;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0 ||
+        bind(fd, address->ai_addr, address->ai_addrlen) != 0) {
+        int r = -errno;
+
+        cp_error_set(reterr, "", 0, 0, "--listen '%s': %s; choose another address or port", text, strerror(-r));
+        close(fd);
+        return r;
+    }
+    return fd;
+}
+
+/* Whether somebody else already listens: SO_REUSEPORT would let us share his clients without a word. */
+static int check_free(const struct addrinfo *address, struct cp_error *reterr, const char *text)
+{
+    int on = 1, fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), r = 0;
+
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, address->ai_addr, address->ai_addrlen) != 0) {
+        r = -errno;
+        cp_error_set(reterr, "", 0, 0, "--listen '%s': %s; choose another address or port", text, strerror(-r));
+    }
+    close(fd);
+    return r;
+}
+
+static int bind_all(struct listener *l, struct cp_error *reterr)
+{
+    const char *text = l->options.address, *colon = strrchr(text, ':');
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found;
+    struct sockaddr_storage bound;
+    socklen_t bound_bytes = sizeof(bound);
+    char host[80], numeric[64], port[8];
+    size_t host_bytes;
+    int r;
+
+    if (colon == NULL || colon[1] == '\0' || (host_bytes = (size_t)(colon - text)) >= sizeof(host)) {
+        cp_error_set(reterr, "", 0, 0, "--listen '%s' is no ADDR:PORT; write it like 127.0.0.1:8080", text);
+        return -EINVAL;
+    }
+    memcpy(host, text, host_bytes);
+    host[host_bytes] = '\0';
+    if (host_bytes >= 2 && host[0] == '[' && host[host_bytes - 1] == ']') {
+        memmove(host, host + 1, host_bytes - 2);
+        host[host_bytes - 2] = '\0';
+    }
+    if ((r = getaddrinfo(*host != '\0' ? host : NULL, colon + 1, &hints, &found)) != 0) {
+        cp_error_set(reterr, "", 0, 0, "--listen '%s': %s; write it like 127.0.0.1:8080", text, gai_strerror(r));
+        return -EINVAL;
+    }
+    r = strcmp(colon + 1, "0") != 0 ? check_free(found, reterr, text) : 0;
+    for (size_t i = 0; r == 0 && i != l->options.threads; ++i) {
+        int fd = bind_socket(found, reterr, text);
+
+        if (fd < 0) {
+            r = fd;
+            break;
+        }
+        l->loops[i].fd = fd;
+        if (i == 0) {
+            /* the others follow to the port that the first one got */
+            getsockname(fd, (struct sockaddr *)&bound, &bound_bytes);
+            memcpy(found->ai_addr, &bound, bound_bytes < found->ai_addrlen ? bound_bytes : found->ai_addrlen);
+        }
+    }
+    freeaddrinfo(found);
+    if (r != 0)
+        return r;
+    getnameinfo((struct sockaddr *)&bound, bound_bytes, numeric, sizeof(numeric), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+    snprintf(l->address, sizeof(l->address), bound.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", numeric, port);
+    return 0;
+}
+
+/* Connections that the descriptor limit allows: each may need one more upstream. */
+static size_t connections_allowed(size_t threads)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 256;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < 256)
+        return 16;
+    return (limit.rlim_cur - 128) / 2 / threads;
+}
+
+int listener_new(const struct listener_options *options, struct listener **ret, struct cp_error *reterr)
+{
+    struct listener *l = h2o_mem_alloc(sizeof(*l));
+    struct handler *handler;
+    int r;
+
+    memset(l, 0, sizeof(*l));
+    l->options = *options;
+    l->loops = h2o_mem_alloc(sizeof(*l->loops) * options->threads);
+    memset(l->loops, 0, sizeof(*l->loops) * options->threads);
+    for (size_t i = 0; i != options->threads; ++i) {
+        l->loops[i].listener = l;
+        l->loops[i].fd = -1;
+        h2o_linklist_init_anchor(&l->loops[i].connections);
+    }
+    if ((r = bind_all(l, reterr)) != 0) {
+        for (size_t i = 0; i != options->threads; ++i)
+            if (l->loops[i].fd >= 0)
+                close(l->loops[i].fd);
+        free(l->loops);
+        free(l);
+        return r;
+    }
+    l->connections_max = connections_allowed(options->threads);
+
+    h2o_config_init(&l->config);
+    l->config.server_name = h2o_iovec_init(H2O_STRLIT(""));
+    l->config.max_request_entity_size = options->max_body_bytes;
+    l->config.http1.req_timeout = (uint64_t)options->idle_timeout_ms;
+    l->config.http1.upgrade_to_http2 = 0;
+    l->host = h2o_config_register_host(&l->config, h2o_iovec_init(H2O_STRLIT("default")), 65535);
+    l->path = h2o_config_register_path(l->host, "/", 0);
+    /* chunks are framed in wire/downstream.c */
+    l->filters_size = l->path->filters.size;
+    l->path->filters.size = 0;
+    handler = (struct handler *)h2o_create_handler(l->path, sizeof(*handler));
+    handler->super.on_req = on_request;
+    handler->listener = l;
+    /* paths that libh2o cannot place, like "*" */
+    handler = (struct handler *)h2o_create_handler(&l->host->fallback_path, sizeof(*handler));
+    handler->super.on_req = on_request;
+    handler->listener = l;
+    l->host->fallback_path.filters.size = 0;
+    *ret = l;
+    return 0;
+}
+
+const char *listener_address(const struct listener *l)
+{
+    return l->address;
+}
+
+int listener_start(struct listener *l)
+{
+    for (size_t i = 0; i != l->options.threads; ++i)
+        if (listen(l->loops[i].fd, 1024) != 0)
+            return -errno;
+    for (size_t i = 0; i != l->options.threads; ++i) {
+        int r = pthread_create(&l->loops[i].thread, NULL, run, &l->loops[i]);
+
+        if (r != 0)
+            return -r;
+        l->loops[i].is_started = true;
+    }
+    /* a connection made now waits in the backlog; a stop sent now must find its receiver */
+    for (size_t i = 0; i != l->options.threads; ++i)
+        while (!atomic_load(&l->loops[i].is_ready))
+            usleep(200);
+    return 0;
+}
+
+void listener_stop(struct listener *l, int64_t drain_ms)
+{
+    for (size_t i = 0; i != l->options.threads; ++i) {
+        struct stop_message *m;
+
+        if (!l->loops[i].is_started)
+            continue;
+        m = h2o_mem_alloc(sizeof(*m));
+        *m = (struct stop_message){.drain_ms = drain_ms};
+        h2o_multithread_send_message(&l->loops[i].stop_receiver, &m->super);
+    }
+    for (size_t i = 0; i != l->options.threads; ++i)
+        if (l->loops[i].is_started)
+            pthread_join(l->loops[i].thread, NULL);
+}
+
+void listener_free(struct listener *l)
+{
+    if (l == NULL)
+        return;
+    for (size_t i = 0; i != l->options.threads; ++i) {
+        /* a loop whose connections would not end keeps its context: its memory is still referenced */
+        if (l->loops[i].is_started && l->loops[i].connection_count == 0)
+            h2o_context_dispose(&l->loops[i].ctx);
+        else if (!l->loops[i].is_started && l->loops[i].fd >= 0)
+            close(l->loops[i].fd);
+    }
+    l->path->filters.size = l->host->fallback_path.filters.size = l->filters_size;
+    h2o_config_dispose(&l->config);
+    free(l->loops);
+    free(l);
+}

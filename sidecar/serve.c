@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The composition root: opens settings, policy, upstream, store, listener in this order, and closes in the reverse. Thread: main. */
+#include "sidecar/serve.h"
+
+#include "sidecar/base/log.h"
+#include "sidecar/front/listener.h"
+#include "sidecar/policy_file.h"
+#include "sidecar/settings.h"
+
+#include <errno.h>
+#include <openssl/ssl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define EXIT_USAGE 2
+
+struct house {
+    struct settings settings;
+    struct upstream_url url;
+    SSL_CTX *tls;
+    struct cp_policy *policy;
+    struct store *store;
+    struct flow_shared shared;
+    struct listener *listener;
+};
+
+static int refuse(const char *sentence)
+{
+    fprintf(stderr, "mcpcached: %s\n", sentence);
+    return EXIT_USAGE;
+}
+
+/* CPUs that this process may use: affinity, and the cgroup's quota where one is set. */
+static size_t cpu_count(void)
+{
+    cpu_set_t set;
+    size_t n = 1;
+    FILE *f;
+
+    if (sched_getaffinity(0, sizeof(set), &set) == 0)
+        n = (size_t)CPU_COUNT(&set);
+    if ((f = fopen("/sys/fs/cgroup/cpu.max", "re")) != NULL) {
+        long quota, period;
+
+        if (fscanf(f, "%ld %ld", &quota, &period) == 2 && period > 0 && (size_t)((quota + period - 1) / period) < n)
+            n = (size_t)((quota + period - 1) / period);
+        fclose(f);
+    }
+    return n != 0 ? n : 1;
+}
+
+static int open_log(struct house *h)
+{
+    static const char *const levels[] = {"error", "warn", "info", "debug"};
+    enum log_format format;
+    char sentence[160];
+
+    if (strcmp(h->settings.log_format, "text") == 0)
+        format = LOG_TEXT;
+    else if (strcmp(h->settings.log_format, "json") == 0)
+        format = LOG_JSON;
+    else {
+        snprintf(sentence, sizeof(sentence), "--log: '%.60s' is no log format; choose text or json", h->settings.log_format);
+        return refuse(sentence);
+    }
+    for (size_t i = 0; i != sizeof(levels) / sizeof(levels[0]); ++i)
+        if (strcmp(h->settings.log_level, levels[i]) == 0) {
+            log_setup(format, (enum log_level)i);
+            return 0;
+        }
+    snprintf(sentence, sizeof(sentence), "--log-level: '%.60s' is no level; choose error, warn, info or debug", h->settings.log_level);
+    return refuse(sentence);
+}
+
+static int open_policy(struct house *h)
+{
+    struct cp_errors errors = {.count = 0};
+    int r;
+
+    if (*h->settings.policy == '\0')
+        r = cp_policy_parse(NULL, 0, &h->policy, &errors);
+    else
+        r = policy_load(h->settings.policy, &h->policy, &errors);
+    if (r == 0)
+        return 0;
+    policy_print_errors(stderr, &errors);
+    return refuse(*h->settings.policy == '\0' ? "out of memory" : "the policy cannot be used; mend what is listed above");
+}
+
+static int open_upstream(struct house *h)
+{
+    struct cp_error error = {.text = ""};
+
+    if (upstream_url_parse(h->settings.upstream, &h->url, &error) != 0)
+        return refuse(error.text);
+    if (h->url.is_tls && upstream_tls_new(h->settings.upstream_ca, &h->tls, &error) != 0)
+        return refuse(error.text);
+    if (strcmp(h->settings.upstream_host, "keep") != 0 && strcmp(h->settings.upstream_host, "upstream") != 0)
+        return refuse("--upstream-host: choose keep or upstream");
+    return 0;
+}
+
+static int open_store(struct house *h)
+{
+    struct cp_error error = {.text = ""};
+    struct store_options options = {
+        .path = h->settings.store,
+        .size_bytes = h->settings.store_size_bytes,
+        .readers = 1100,
+    };
+
+    if (store_open(&options, &h->store, &error) != 0)
+        return refuse(error.text);
+    return 0;
+}
+
+static int open_listener(struct house *h)
+{
+    struct cp_error error = {.text = ""};
+    struct listener_options options = {
+        .address = h->settings.listen,
+        .threads = h->settings.threads != 0 ? h->settings.threads : cpu_count(),
+        .idle_timeout_ms = h->settings.idle_timeout_ms,
+        .max_body_bytes = h->settings.max_body_bytes,
+        .shared = &h->shared,
+    };
+    int r;
+
+    h->shared = (struct flow_shared){
+        .store = h->store,
+        .policy = h->policy,
+        .sessions = sessions_new(),
+        .upstream =
+            {
+                .url = &h->url,
+                .tls = h->tls,
+                .connect_timeout_ms = h->settings.connect_timeout_ms,
+                .first_byte_timeout_ms = h->settings.first_byte_timeout_ms,
+                .keepalive_ms = h->settings.upstream_keepalive_ms,
+            },
+        .host = strcmp(h->settings.upstream_host, "upstream") == 0 ? h->url.authority : SPAN_ABSENT,
+        .allowed_origins = h->settings.allow_origin.items,
+        .allowed_origin_count = h->settings.allow_origin.count,
+        .max_entry_bytes = h->settings.max_entry_bytes,
+        .max_key_bytes = h->settings.max_key_bytes,
+    };
+    if (h->shared.sessions == NULL)
+        return refuse("out of memory");
+    if ((r = listener_new(&options, &h->listener, &error)) != 0)
+        return refuse(*error.text != '\0' ? error.text : strerror(-r));
+    return 0;
+}
+
+static void close_house(struct house *h)
+{
+    listener_free(h->listener);
+    sessions_free(h->shared.sessions);
+    if (h->store != NULL)
+        store_close(h->store);
+    cp_policy_unref(h->policy);
+    SSL_CTX_free(h->tls);
+    upstream_url_done(&h->url);
+    settings_done(&h->settings);
+}
+
+/* Serves until a signal says that it is enough. */
+static int run(struct house *h, const sigset_t *signals)
+{
+    int r, signal_number;
+
+    if ((r = listener_start(h->listener)) != 0) {
+        LOG(LOG_ERROR, "listen-failed", LOG_TEXT_FIELD("why", strerror(-r), strlen(strerror(-r))));
+        return EXIT_FAILURE;
+    }
+    LOG(LOG_INFO, "listening", LOG_TEXT_FIELD("addr", listener_address(h->listener), strlen(listener_address(h->listener))),
+        LOG_TEXT_FIELD("path", h->url.path.p, h->url.path.n), LOG_TEXT_FIELD("upstream", h->url.text, strlen(h->url.text)),
+        LOG_TEXT_FIELD("store", h->settings.store, strlen(h->settings.store)));
+    do {
+        sigwait(signals, &signal_number);
+    } while (signal_number == SIGHUP);
+    LOG(LOG_INFO, "stopping", LOG_INT_FIELD("signal", signal_number));
+    listener_stop(h->listener, h->settings.drain_ms);
+    return EXIT_SUCCESS;
+}
+
+int serve_main(int argc, char **argv)
+{
+    struct house h = {.listener = NULL};
+    struct cp_error error = {.text = ""};
+    sigset_t signals;
+    int r;
+
+    /* blocked before the first thread, so that every thread inherits it and only run() hears them */
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+
+    r = settings_parse(&h.settings, argc, argv, &error);
+    if (r == 1) {
+        printf("mcpcached serve: answers repeated MCP reads from a cache, passes everything else through.\n\n"
+               "  mcpcached serve --upstream http://127.0.0.1:3000/mcp --policy policy.yaml\n\nSettings:\n");
+        settings_help(stdout);
+        settings_done(&h.settings);
+        return EXIT_SUCCESS;
+    }
+    if (r != 0)
+        r = refuse(r == -ENOMEM ? "out of memory" : error.text);
+    else if ((r = open_log(&h)) == 0 && (r = open_upstream(&h)) == 0 && (r = open_policy(&h)) == 0 && (r = open_store(&h)) == 0 &&
+             (r = open_listener(&h)) == 0)
+        r = run(&h, &signals);
+    close_house(&h);
+    return r;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The server behind us: sends one request, tells of its reply piece by piece. Keep-alive pool, timeouts, TLS with verification. One upstream per loop. Thread: that loop.
+ *
+ * A call ends in exactly one of: on_end, or upstream_call_cancel by its owner (then nothing more is called and its connection is closed). */
+#ifndef MCPCACHED_UPSTREAM_UPSTREAM_H
+#define MCPCACHED_UPSTREAM_UPSTREAM_H
+
+#include "cachepolicy/cachepolicy.h"
+
+#include <h2o.h>
+
+/* http://host[:port][/path] taken apart; spans into text. */
+struct upstream_url {
+    char *text; /* owned */
+    struct span host, authority, path; /* authority: host[:port] as a Host header says it; path: "/" when the URL has none */
+    uint16_t port;
+    bool is_tls;
+};
+
+/* 0 or -EINVAL with one sentence in reterr that quotes the URL and says what is missing. */
+int upstream_url_parse(const char *text, struct upstream_url *ret, struct cp_error *reterr);
+void upstream_url_done(struct upstream_url *url);
+
+struct upstream_options {
+    const struct upstream_url *url; /* borrowed for the upstream's life */
+    SSL_CTX *tls;                   /* shared by all loops; NULL for http */
+    int64_t connect_timeout_ms, first_byte_timeout_ms, keepalive_ms;
+};
+
+/* A client context that verifies certificates, from a PEM file or the system's store. 0 or -EINVAL with a sentence. Free with SSL_CTX_free. */
+int upstream_tls_new(const char *ca_file, SSL_CTX **ret, struct cp_error *reterr);
+
+struct upstream;
+struct upstream_call;
+
+struct upstream *upstream_new(const struct upstream_options *options, h2o_context_t *ctx);
+/* After the last call has ended. */
+void upstream_free(struct upstream *u);
+
+enum upstream_end {
+    UPSTREAM_COMPLETE,  /* the whole reply came */
+    UPSTREAM_CONNECT,   /* could not be reached (nothing was sent) */
+    UPSTREAM_TIMEOUT,   /* connecting, the first byte, or a gap in a body took too long */
+    UPSTREAM_RESET,     /* closed or broke before a head came */
+    UPSTREAM_TRUNCATED, /* broke after the head: the body is not whole */
+};
+
+struct upstream_head {
+    int status;
+    struct span reason;
+    const h2o_header_t *headers; /* valid until on_head returns */
+    size_t header_count;
+    bool has_body;        /* false: HEAD, 204, 304; on_end follows at once */
+    size_t content_bytes; /* Content-Length, SIZE_MAX when the reply has none or is chunked */
+};
+
+struct upstream_callbacks {
+    /* streams: the body may pause for hours (event streams). */
+    void (*on_head)(void *data, const struct upstream_head *head, bool *ret_streams);
+    void (*on_body)(void *data, struct span bytes);
+    void (*on_end)(void *data, enum upstream_end end);
+};
+
+struct upstream_request {
+    char *head;        /* taken */
+    size_t head_bytes;
+    struct span body;  /* borrowed until the end or the cancel; may be absent */
+    bool is_head;      /* method HEAD */
+    bool is_patient;   /* no limit for the first byte: GET streams, whose head may come with the first event */
+    bool may_repeat;   /* a read: may be sent again when a kept connection turns out dead before the reply begins */
+};
+
+/* Begins. data must live until the end or the cancel. NULL: it has already ended (on_end was called). */
+struct upstream_call *upstream_call_start(struct upstream *u, struct upstream_request *request, const struct upstream_callbacks *callbacks, void *data);
+void upstream_call_cancel(struct upstream_call *call);
+/* Nobody listens any more, but the call shall run to its end: silence is limited again. */
+void upstream_call_hurry(struct upstream_call *call);
+/* Back-pressure: no on_body between pause and resume. */
+void upstream_call_pause(struct upstream_call *call);
+void upstream_call_resume(struct upstream_call *call);
+
+#endif

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The client's side of one exchange. Not here: what is sent (reply.c, flow), how connections are accepted (front/listener.c).
+ * Always: one h2o_send is in flight at most; owner is NULL as soon as the answer is ended, aborted or the client gone; a cut
+ * answer ends in a closed connection without the terminating chunk.
+ * libh2o's chunked filter is not used (front/listener.c removes it): it cannot flush a head before the first body byte and closes the
+ * connection for every status but 200, so chunks are framed here. Thread: the request's loop. */
+#include "sidecar/wire/downstream.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+struct downstream {
+    h2o_generator_t generator; /* first: h2o hands it back */
+    h2o_req_t *req;
+    void *owner; /* NULL: nobody wants to hear anything any more */
+    downstream_fn on_gone, on_drained;
+    struct buf pending; /* not yet handed to h2o */
+    struct buf flying;  /* being written */
+    char frame[24];     /* head of the chunk in flight */
+    bool started, is_chunked, writing, ending, aborting, watching;
+};
+
+static h2o_socket_t *socket_of(struct downstream *d)
+{
+    return d->req->conn->callbacks->get_socket(d->req->conn);
+}
+
+static void unwatch(struct downstream *d)
+{
+    h2o_socket_t *sock;
+
+    if (!d->watching)
+        return;
+    d->watching = false;
+    sock = socket_of(d);
+    ((struct wire_connection *)sock->on_close.data)->watched = NULL;
+    h2o_socket_read_stop(sock);
+    h2o_socket_dont_read(sock, 0);
+}
+
+static void tell_gone(struct downstream *d)
+{
+    void *owner = d->owner;
+
+    d->owner = NULL;
+    if (owner != NULL)
+        d->on_gone(owner);
+}
+
+/* h2o drops the request: its connection died or was closed. The socket may be gone already. */
+static void on_dispose(void *arg)
+{
+    struct downstream *d = arg;
+
+    tell_gone(d);
+    buf_done(&d->pending);
+    buf_done(&d->flying);
+}
+
+static void on_stop(h2o_generator_t *generator, h2o_req_t *req)
+{
+    struct downstream *d = (struct downstream *)generator;
+
+    (void)req;
+    unwatch(d);
+    tell_gone(d);
+}
+
+/* Cuts the connection: an h2o error state without any byte that would make the answer look whole. d may be freed on return. */
+static void send_error(struct downstream *d)
+{
+    h2o_req_t *req = d->req;
+
+    if (!d->started) {
+        d->started = true;
+        req->res.status = 502;
+        req->res.reason = "Bad Gateway";
+        h2o_start_response(req, &d->generator);
+    }
+    h2o_send(req, NULL, 0, H2O_SEND_STATE_ERROR);
+}
+
+/* Hands what is pending to h2o, and the end with it when the answer is ending. d may be freed on return when ending. */
+static void flush(struct downstream *d)
+{
+    h2o_iovec_t bufs[3];
+    size_t count = 0;
+    struct buf swap = d->flying;
+
+    d->flying = d->pending;
+    d->pending = swap;
+    d->pending.n = 0;
+    if (d->flying.n != 0) {
+        if (d->is_chunked)
+            bufs[count++] = h2o_iovec_init(d->frame, (size_t)sprintf(d->frame, "%zx\r\n", d->flying.n));
+        bufs[count++] = h2o_iovec_init(d->flying.p, d->flying.n);
+    }
+    if (d->is_chunked) {
+        if (d->ending)
+            bufs[count++] = d->flying.n != 0 ? h2o_iovec_init(H2O_STRLIT("\r\n0\r\n\r\n")) : h2o_iovec_init(H2O_STRLIT("0\r\n\r\n"));
+        else if (d->flying.n != 0)
+            bufs[count++] = h2o_iovec_init(H2O_STRLIT("\r\n"));
+    }
+    if (d->ending)
+        unwatch(d);
+    else
+        d->writing = true;
+    h2o_send(d->req, bufs, count, d->ending ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
+}
+
+static void on_proceed(h2o_generator_t *generator, h2o_req_t *req)
+{
+    struct downstream *d = (struct downstream *)generator;
+
+    (void)req;
+    d->writing = false;
+    d->flying.n = 0;
+    if (d->aborting) {
+        send_error(d);
+    } else if (d->pending.n != 0 || d->ending) {
+        flush(d);
+    } else if (d->owner != NULL) {
+        d->on_drained(d->owner);
+    }
+}
+
+struct downstream *downstream_new(h2o_req_t *req, void *owner, downstream_fn on_gone, downstream_fn on_drained)
+{
+    struct downstream *d = h2o_mem_alloc_shared(&req->pool, sizeof(*d), on_dispose);
+
+    *d = (struct downstream){
+        .generator = {on_proceed, on_stop},
+        .req = req,
+        .owner = owner,
+        .on_gone = on_gone,
+        .on_drained = on_drained,
+    };
+    return d;
+}
+
+h2o_req_t *downstream_req(struct downstream *d)
+{
+    return d->req;
+}
+
+h2o_req_t *downstream_take(struct downstream *d)
+{
+    unwatch(d);
+    d->owner = NULL;
+    return d->req;
+}
+
+/* The answer ends here, unfinished. d may be freed on return. */
+static void cut(struct downstream *d)
+{
+    unwatch(d);
+    d->req->http1_is_persistent = 0;
+    shutdown(h2o_socket_get_fd(socket_of(d)), SHUT_RDWR);
+    /* while a write is in flight h2o still reads our buffers; its completion, certain after the shutdown, goes on with the end */
+    if (d->writing)
+        d->aborting = true;
+    else
+        send_error(d);
+}
+
+static void on_readable(h2o_socket_t *sock, const char *err)
+{
+    struct wire_connection *connection = sock->on_close.data;
+    struct downstream *d = connection->watched;
+    downstream_fn on_gone;
+    void *owner;
+
+    if (d == NULL) {
+        h2o_socket_read_stop(sock);
+        h2o_socket_dont_read(sock, 0);
+        return;
+    }
+    if (err == NULL) {
+        char byte;
+        ssize_t n = recv(h2o_socket_get_fd(sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+        if (n > 0) {
+            /* the next request is already there; nothing more can be learned until this one is answered */
+            unwatch(d);
+            return;
+        }
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+    }
+    owner = d->owner;
+    on_gone = d->on_gone;
+    d->owner = NULL;
+    cut(d);
+    if (owner != NULL)
+        on_gone(owner);
+}
+
+void downstream_watch(struct downstream *d)
+{
+    h2o_socket_t *sock = socket_of(d);
+    struct wire_connection *connection = sock->on_close.data;
+
+    if (connection->is_tls || d->watching)
+        return;
+    connection->watched = d;
+    d->watching = true;
+    h2o_socket_dont_read(sock, 1);
+    h2o_socket_read_start(sock, on_readable);
+}
+
+void downstream_start(struct downstream *d, size_t content_bytes)
+{
+    h2o_req_t *req = d->req;
+
+    d->started = true;
+    req->res.content_length = content_bytes;
+    if (content_bytes == SIZE_MAX) {
+        if (req->version == 0x101) {
+            d->is_chunked = true;
+            h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_TRANSFER_ENCODING, NULL, H2O_STRLIT("chunked"));
+        } else {
+            req->http1_is_persistent = 0;
+        }
+    }
+    h2o_start_response(req, &d->generator);
+    flush(d);
+}
+
+void downstream_start_bodyless(struct downstream *d, size_t content_bytes)
+{
+    d->started = true;
+    d->ending = true;
+    d->owner = NULL;
+    d->req->res.content_length = content_bytes;
+    h2o_start_response(d->req, &d->generator);
+    flush(d);
+}
+
+size_t downstream_write(struct downstream *d, struct span bytes)
+{
+    if (buf_add_span(&d->pending, bytes) != 0)
+        h2o_fatal("no memory");
+    if (!d->writing)
+        flush(d);
+    return d->pending.n + d->flying.n;
+}
+
+void downstream_end(struct downstream *d)
+{
+    d->owner = NULL;
+    d->ending = true;
+    if (!d->writing)
+        flush(d);
+}
+
+void downstream_abort(struct downstream *d)
+{
+    d->owner = NULL;
+    cut(d);
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* HTTP headers in both directions. Not here: whether headers and body agree (cachepolicy/agree.c), who the caller is (flow).
+ * Always: what is not hop-by-hop passes as it came; framing is never copied, because libh2o reads it leniently and our own is right.
+ * Thread: the request's loop. */
+#include "sidecar/wire/headers.h"
+
+#include <stdlib.h>
+
+static struct span span_iov(h2o_iovec_t v)
+{
+    return (struct span){v.base, v.len};
+}
+
+/* Calls fn for each comma-separated element, trimmed. Stops when fn says true. */
+static bool any_element(struct span list, bool (*fn)(struct span element, void *ctx), void *ctx)
+{
+    while (list.n != 0) {
+        const char *comma = memchr(list.p, ',', list.n);
+        size_t n = comma != NULL ? (size_t)(comma - list.p) : list.n;
+        struct span element = span_trim((struct span){list.p, n});
+
+        if (element.n != 0 && fn(element, ctx))
+            return true;
+        if (comma == NULL)
+            break;
+        list = (struct span){comma + 1, list.n - n - 1};
+    }
+    return false;
+}
+
+/* The part before the first ';' */
+static struct span without_parameters(struct span element)
+{
+    const char *semicolon = memchr(element.p, ';', element.n);
+
+    return semicolon != NULL ? span_trim((struct span){element.p, (size_t)(semicolon - element.p)}) : element;
+}
+
+/* ";q=0" with any number of zeros after the point refuses what it stands behind */
+static bool is_refused(struct span element)
+{
+    const char *p = element.p, *end = element.p + element.n;
+
+    while (p < end && (p = memchr(p, ';', (size_t)(end - p))) != NULL) {
+        struct span parameter = span_trim((struct span){p + 1, (size_t)(end - p - 1)});
+
+        if (parameter.n >= 3 && (parameter.p[0] == 'q' || parameter.p[0] == 'Q') && parameter.p[1] == '=' && parameter.p[2] == '0') {
+            size_t i = 3;
+
+            if (i < parameter.n && parameter.p[i] == '.')
+                for (++i; i < parameter.n && parameter.p[i] == '0'; ++i)
+                    ;
+            if (i == parameter.n || parameter.p[i] == ';' || parameter.p[i] == ' ' || parameter.p[i] == '\t')
+                return true;
+        }
+        ++p;
+    }
+    return false;
+}
+
+static bool admits_json(struct span element, void *ctx)
+{
+    struct span type = without_parameters(element);
+
+    (void)ctx;
+    return (span_ieq(type, SPAN("application/json")) || span_ieq(type, SPAN("*/*")) || span_ieq(type, SPAN("application/*"))) &&
+           !is_refused(element);
+}
+
+static bool is_no_cache(struct span element, void *ctx)
+{
+    struct span name = element;
+    const char *equals = memchr(name.p, '=', name.n);
+
+    (void)ctx;
+    if (equals != NULL)
+        name.n = (size_t)(equals - name.p);
+    return span_ieq(name, SPAN("no-cache")) || span_ieq(name, SPAN("no-store"));
+}
+
+static void set_once(struct span *field, struct span value, bool *repeated)
+{
+    if (field->p != NULL)
+        *repeated = true;
+    else
+        *field = value;
+}
+
+/* A present but empty value still has a place in memory, so that absent and empty stay apart. */
+static struct span present(h2o_iovec_t v)
+{
+    return v.base != NULL ? span_iov(v) : SPAN("");
+}
+
+void wire_request_read(h2o_req_t *req, struct wire_request *ret)
+{
+    bool saw_accept = false;
+
+    memset(ret, 0, offsetof(struct wire_request, params));
+    ret->param_count = 0;
+    ret->too_many_params = false;
+    ret->origin = SPAN_ABSENT;
+    ret->accepts_json = false;
+    ret->wants_upstream = false;
+    ret->method = span_iov(req->input.method);
+    ret->path = span_iov(req->input.path);
+    ret->authority = span_iov(req->input.authority);
+
+    for (size_t i = 0; i != req->headers.size; ++i) {
+        const h2o_header_t *h = &req->headers.entries[i];
+        struct span name = span_iov(*h->name), value = present(h->value);
+
+        switch (name.n) {
+        case 6:
+            if (h->name == &H2O_TOKEN_ACCEPT->buf) {
+                saw_accept = true;
+                ret->accepts_json |= any_element(value, admits_json, NULL);
+            } else if (span_eq(name, SPAN("origin"))) {
+                ret->origin = value;
+            } else if (span_eq(name, SPAN("pragma"))) {
+                ret->wants_upstream |= any_element(value, is_no_cache, NULL);
+            }
+            break;
+        case 8:
+            if (span_eq(name, SPAN("mcp-name")))
+                set_once(&ret->mirror.name, value, &ret->mirror.repeated);
+            break;
+        case 10:
+            if (span_eq(name, SPAN("mcp-method")))
+                set_once(&ret->mirror.method, value, &ret->mirror.repeated);
+            break;
+        case 13:
+            if (span_eq(name, SPAN("cache-control")))
+                ret->wants_upstream |= any_element(value, is_no_cache, NULL);
+            else if (span_eq(name, SPAN("last-event-id")))
+                ret->last_event_id = value;
+            break;
+        case 14:
+            if (span_eq(name, SPAN("mcp-session-id")))
+                set_once(&ret->session, value, &ret->mirror.repeated);
+            break;
+        case 20:
+            if (span_eq(name, SPAN("mcp-protocol-version")))
+                set_once(&ret->mirror.version, value, &ret->mirror.repeated);
+            break;
+        default:
+            break;
+        }
+        if (name.n > 10 && memcmp(name.p, "mcp-param-", 10) == 0) {
+            struct cp_mirror_param param = {{name.p + 10, name.n - 10}, value};
+
+            for (size_t k = 0; k != ret->param_count; ++k)
+                if (span_eq(ret->params[k].name, param.name))
+                    ret->mirror.repeated = true;
+            if (ret->param_count == WIRE_PARAMS_MAX)
+                ret->too_many_params = true;
+            else
+                ret->params[ret->param_count++] = param;
+        }
+    }
+    if (!saw_accept)
+        ret->accepts_json = true;
+}
+
+bool wire_has_header(h2o_req_t *req, struct span name)
+{
+    for (size_t i = 0; i != req->headers.size; ++i)
+        if (span_eq(span_iov(*req->headers.entries[i].name), name))
+            return true;
+    return false;
+}
+
+struct span wire_header(h2o_req_t *req, struct span name)
+{
+    struct span found = SPAN_ABSENT;
+    size_t count = 0, bytes = 0;
+    char *joined, *p;
+
+    for (size_t i = 0; i != req->headers.size; ++i) {
+        const h2o_header_t *h = &req->headers.entries[i];
+
+        if (span_eq(span_iov(*h->name), name)) {
+            found = present(h->value);
+            bytes += found.n + sizeof(size_t);
+            ++count;
+        }
+    }
+    if (count <= 1)
+        return found;
+    /* a NUL cannot come over the wire, so a joined value equals no single one */
+    p = joined = h2o_mem_alloc_pool(&req->pool, bytes + 1);
+    *p++ = '\0';
+    for (size_t i = 0; i != req->headers.size; ++i) {
+        const h2o_header_t *h = &req->headers.entries[i];
+
+        if (span_eq(span_iov(*h->name), name)) {
+            memcpy(p, &h->value.len, sizeof(size_t));
+            p += sizeof(size_t);
+            h2o_memcpy(p, h->value.base, h->value.len);
+            p += h->value.len;
+        }
+    }
+    return (struct span){joined, bytes + 1};
+}
+
+static bool is_hop_by_hop(struct span name)
+{
+    static const struct span names[] = {
+        {"connection", 10}, {"keep-alive", 10},        {"proxy-connection", 16}, {"te", 2},
+        {"trailer", 7},     {"transfer-encoding", 17}, {"upgrade", 7},           {"content-length", 14},
+    };
+
+    for (size_t i = 0; i != sizeof(names) / sizeof(names[0]); ++i)
+        if (span_eq(name, names[i]))
+            return true;
+    return false;
+}
+
+static bool is_named(struct span element, void *ctx)
+{
+    return span_ieq(element, *(struct span *)ctx);
+}
+
+static bool is_named_by_connection(const h2o_header_t *headers, size_t count, struct span name)
+{
+    for (size_t i = 0; i != count; ++i)
+        if (headers[i].name == &H2O_TOKEN_CONNECTION->buf && any_element(span_iov(headers[i].value), is_named, &name))
+            return true;
+    return false;
+}
+
+static bool has_connection_header(const h2o_header_t *headers, size_t count)
+{
+    for (size_t i = 0; i != count; ++i)
+        if (headers[i].name == &H2O_TOKEN_CONNECTION->buf)
+            return true;
+    return false;
+}
+
+char *wire_request_head(h2o_req_t *req, struct span host, bool identity_encoding, size_t *ret_bytes)
+{
+    const h2o_header_t *headers = req->headers.entries;
+    size_t count = req->headers.size;
+    bool connection = has_connection_header(headers, count);
+    size_t cap = req->input.method.len + req->input.path.len + host.n + 160;
+    char *head, *p;
+
+    for (size_t i = 0; i != count; ++i)
+        cap += headers[i].name->len + headers[i].value.len + 4;
+    if ((p = head = malloc(cap)) == NULL)
+        return NULL;
+#define ADD(bytes_, n_)                                                                                                              \
+    do {                                                                                                                             \
+        h2o_memcpy(p, bytes_, n_);                                                                                                   \
+        p += (n_);                                                                                                                   \
+    } while (0)
+#define ADD_LITERAL(text) ADD(text, sizeof(text) - 1)
+    ADD(req->input.method.base, req->input.method.len);
+    ADD_LITERAL(" ");
+    ADD(req->input.path.base, req->input.path.len);
+    ADD_LITERAL(" HTTP/1.1\r\nHost: ");
+    ADD(host.p, host.n);
+    ADD_LITERAL("\r\n");
+    for (size_t i = 0; i != count; ++i) {
+        const h2o_header_t *h = &headers[i];
+        struct span name = span_iov(*h->name);
+
+        if (name.n == 0 || is_hop_by_hop(name) || (connection && is_named_by_connection(headers, count, name)))
+            continue;
+        if (identity_encoding && span_eq(name, SPAN("accept-encoding")))
+            continue;
+#ifdef MUTANT_SESSION_HEADER_DROPPED
+        if (span_eq(name, SPAN("mcp-session-id")))
+            continue;
+#endif
+        ADD(h->orig_name != NULL ? h->orig_name : h->name->base, name.n);
+        ADD_LITERAL(": ");
+        ADD(h->value.base, h->value.len);
+        ADD_LITERAL("\r\n");
+    }
+    if (identity_encoding)
+        ADD_LITERAL("Accept-Encoding: identity\r\n");
+    /* a method that usually has a body says that it has none, or the peer may wait for one */
+    if (req->entity.base != NULL || span_eq(span_iov(req->input.method), SPAN("POST")) ||
+        span_eq(span_iov(req->input.method), SPAN("PUT")) || span_eq(span_iov(req->input.method), SPAN("PATCH")))
+        p += sprintf(p, "Content-Length: %zu\r\n", req->entity.len);
+    ADD_LITERAL("\r\n");
+#undef ADD_LITERAL
+#undef ADD
+    *ret_bytes = (size_t)(p - head);
+    return head;
+}
+
+/* Request headers that Vary may name without harm: the cache fixes or checks them itself, or the key contains them. */
+struct vary_known {
+    char *const *keyed;
+    size_t keyed_count;
+};
+
+static bool is_unkeyed(struct span element, void *ctx)
+{
+    static const struct span harmless[] = {
+        {"accept", 6},          {"accept-encoding", 15},      {"origin", 6},    {"authorization", 13}, {"cookie", 6},
+        {"mcp-session-id", 14}, {"mcp-protocol-version", 20}, {"mcp-name", 8},  {"mcp-method", 10},
+        {"access-control-request-method", 29}, {"access-control-request-headers", 30},
+    };
+    const struct vary_known *known = ctx;
+
+    for (size_t i = 0; i != sizeof(harmless) / sizeof(harmless[0]); ++i)
+        if (span_ieq(element, harmless[i]))
+            return false;
+    for (size_t i = 0; i != known->keyed_count; ++i)
+        if (span_ieq(element, span_of(known->keyed[i])))
+            return false;
+    return true;
+}
+
+static bool is_no_store(struct span element, void *ctx)
+{
+    (void)ctx;
+    return span_ieq(element, SPAN("no-store"));
+}
+
+static bool is_private(struct span element, void *ctx)
+{
+    struct span name = element;
+    const char *equals = memchr(name.p, '=', name.n);
+
+    (void)ctx;
+    if (equals != NULL)
+        name.n = (size_t)(equals - name.p);
+    return span_ieq(name, SPAN("private"));
+}
+
+void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char *const *keyed_headers, size_t keyed_count,
+                     struct wire_reply_facts *ret)
+{
+    struct vary_known known = {keyed_headers, keyed_count};
+    struct cp_reply *reply = &ret->reply;
+
+    *ret = (struct wire_reply_facts){.reply = {.status = status}};
+    for (size_t i = 0; i != count; ++i) {
+        struct span name = span_iov(*headers[i].name), value = span_iov(headers[i].value);
+
+        if (headers[i].name == &H2O_TOKEN_CONTENT_TYPE->buf) {
+            struct span type = without_parameters(span_trim(value));
+
+            reply->is_json = span_ieq(type, SPAN("application/json"));
+            reply->is_events = span_ieq(type, SPAN("text/event-stream"));
+        } else if (headers[i].name == &H2O_TOKEN_CONTENT_ENCODING->buf) {
+            reply->is_encoded |= !span_ieq(span_trim(value), SPAN("identity"));
+        } else if (headers[i].name == &H2O_TOKEN_CACHE_CONTROL->buf) {
+            reply->no_store |= any_element(value, is_no_store, NULL);
+            reply->is_private |= any_element(value, is_private, NULL);
+        } else if (span_eq(name, SPAN("set-cookie"))) {
+            reply->sets_cookie = true;
+        } else if (span_eq(name, SPAN("vary"))) {
+            reply->vary_unkeyed |= any_element(value, is_unkeyed, &known);
+        } else if (span_eq(name, SPAN("mcp-session-id"))) {
+            ret->session = value;
+        }
+    }
+}
+
+void wire_reply_copy(h2o_req_t *req, const h2o_header_t *headers, size_t count)
+{
+    bool connection = has_connection_header(headers, count);
+
+    for (size_t i = 0; i != count; ++i) {
+        const h2o_header_t *h = &headers[i];
+        struct span name = span_iov(*h->name);
+        h2o_iovec_t name_copy, value_copy;
+
+        if (name.n == 0 || is_hop_by_hop(name) || span_eq(name, SPAN("date")) ||
+            (connection && is_named_by_connection(headers, count, name)))
+            continue;
+        name_copy = h2o_strdup(&req->pool, name.p, name.n);
+        value_copy = h2o_strdup(&req->pool, h->value.base, h->value.len);
+        h2o_add_header_by_str(&req->pool, &req->res.headers, name_copy.base, name_copy.len, 1, h->orig_name,
+                              value_copy.base, value_copy.len);
+    }
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* HTTP headers: what the cache reads of a request's, and which of them travel on in either direction.
+ * Thread: the request's loop. Everything read borrows from the h2o request. */
+#ifndef MCPCACHED_WIRE_HEADERS_H
+#define MCPCACHED_WIRE_HEADERS_H
+
+#include "cachepolicy/cachepolicy.h"
+
+#include <h2o.h>
+
+/* Mcp-Param-* headers that one request may carry and still be looked up. */
+#define WIRE_PARAMS_MAX 32
+
+struct wire_request {
+    struct span method, path, authority;
+    struct span session;        /* Mcp-Session-Id; absent when none */
+    struct span last_event_id;
+    struct cp_mirror mirror;
+    struct cp_mirror_param params[WIRE_PARAMS_MAX];
+    size_t param_count;
+    bool too_many_params;
+    struct span origin;         /* absent when none */
+    bool accepts_json;          /* Accept is absent, or admits application/json */
+    bool wants_upstream;        /* Cache-Control no-cache or no-store, Pragma no-cache */
+};
+
+void wire_request_read(h2o_req_t *req, struct wire_request *ret);
+
+/* The request header's value; several of one name are joined so that no single value can look like them (each with its length). Absent when there
+ * is none. name is lower case. Memory from the request's pool when joined. */
+struct span wire_header(h2o_req_t *req, struct span name);
+/* True when the request has at least one header of this lower-case name. */
+bool wire_has_header(h2o_req_t *req, struct span name);
+
+/* The head of the request to be sent upstream: request line and path as they came, our own framing, hop-by-hop headers (RFC 9110 7.6.1, also those that Connection names)
+ * and headers with an empty name dropped, all others as they are. host: what Host says. identity_encoding: ask for a reply
+ * that is not encoded, so that it can be read. Owned by the caller (free). NULL when memory is short. */
+char *wire_request_head(h2o_req_t *req, struct span host, bool identity_encoding, size_t *ret_bytes);
+
+/* What the cache must know of an upstream reply's headers. */
+struct wire_reply_facts {
+    struct cp_reply reply;   /* server_asked and id_matches are left alone */
+    struct span session;     /* Mcp-Session-Id, borrowed from the headers */
+};
+/* keyed_headers: lower-case names of the request headers that are in the key, for Vary. */
+void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char *const *keyed_headers, size_t keyed_count,
+                     struct wire_reply_facts *ret);
+
+/* Copies an upstream reply's end-to-end headers into the request's response. Date and framing are ours. */
+void wire_reply_copy(h2o_req_t *req, const h2o_header_t *headers, size_t count);
+
+#endif

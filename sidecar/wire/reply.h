@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Answers of our own: hits and errors, and the headers that say what the cache did (Cache-Status, RFC 9211; Age, RFC 9111).
+ * Thread: the request's loop. */
+#ifndef MCPCACHED_WIRE_REPLY_H
+#define MCPCACHED_WIRE_REPLY_H
+
+#include "cachepolicy/cachepolicy.h"
+
+#include <h2o.h>
+
+struct reply_hit {
+    struct span id;      /* raw token of the request */
+    struct span result;  /* stored bytes; must live as long as the request */
+    size_t ttl_start, ttl_end; /* the ttlMs value in result; equal: none */
+    struct cp_age age;
+    struct span session; /* the caller's own Mcp-Session-Id to be echoed (legacy); absent: none */
+};
+
+/* Answers 200 with the stored result: only the id and the ttlMs value are spliced, every other byte is the upstream's. */
+void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit);
+
+/* What the cache did, for answers that it looked at but did not give. stored: known to have been queued for the store. */
+void reply_note_miss(h2o_req_t *req, bool stored, enum cp_reason reason);
+void reply_note_bypass(h2o_req_t *req, enum cp_reason reason);
+
+/* The body of an error of our own: JSON-RPC with the request's id (raw token; absent: null), from req's pool. */
+struct span reply_error_body(h2o_mem_pool_t *pool, struct span id, int code, const char *text);
+/* Sends it with `status`. is_rpc false: plain text, for paths that are not MCP's. */
+void reply_error_send(h2o_req_t *req, int status, bool is_rpc, struct span id, const char *text);
+
+#endif
