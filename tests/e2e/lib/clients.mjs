@@ -55,8 +55,8 @@ export function recordingFetch() {
 
 /** What the two generations have in common, under one set of names, so that one test can speak for both. */
 class Caller {
-    constructor(client, transport, exchanges, modern) {
-        Object.assign(this, { client, transport, exchanges, modern });
+    constructor(client, transport, exchanges, generation) {
+        Object.assign(this, { client, transport, exchanges, generation });
     }
     /** The newest recorded exchange, or the newest of that method. */
     last(method) {
@@ -69,11 +69,11 @@ class Caller {
         return { result, outcome: exchange?.outcome ?? 'none', exchange };
     }
     #bypass(options) {
-        return this.modern ? { cacheMode: 'bypass', ...options } : options;
+        return this.generation === 2 ? { cacheMode: 'bypass', ...options } : options;
     }
     /** `{result, outcome, exchange}` of a tool call. */
     call(name, args = {}, options) {
-        return this.#noting('tools/call', () => this.modern
+        return this.#noting('tools/call', () => this.generation === 2
             ? this.client.callTool({ name, arguments: args }, options)
             : this.client.callTool({ name, arguments: args }, undefined, options));
     }
@@ -107,7 +107,7 @@ export async function connectV1(url, { t, token, headers, capabilities = {}, set
     const transport = new TransportV1(new URL(url), { fetch: recorded, requestInit: { headers: headersOf(token, headers) } });
     t?.after(() => client.close());
     await client.connect(transport);
-    return new Caller(client, transport, exchanges, false);
+    return new Caller(client, transport, exchanges, 1);
 }
 
 /** Connects the v2 SDK's client; `era` is 'modern' (2026-07-28, pinned) or 'legacy'. */
@@ -118,7 +118,7 @@ export async function connectV2(url, { t, token, headers, era = 'modern', capabi
     const transport = new TransportV2(new URL(url), { fetch: recorded, requestInit: { headers: headersOf(token, headers) } });
     t?.after(() => client.close());
     await client.connect(transport);
-    return new Caller(client, transport, exchanges, era === 'modern');
+    return new Caller(client, transport, exchanges, 2);
 }
 
 export const textOf = (result) => result.content?.[0]?.text ?? result.contents?.[0]?.text;

@@ -126,7 +126,10 @@ export async function readBody(source, headers, framing, take) {
 export const formatHead = (line, headers) => `${line}\r\n${headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`;
 
 /** One piece of a chunked body. */
-export const formatChunk = (bytes) => Buffer.concat([Buffer.from(`${Buffer.byteLength(bytes).toString(16)}\r\n`), Buffer.from(bytes), Buffer.from('\r\n')]);
+export function formatChunk(bytes) {
+    const piece = Buffer.from(bytes);
+    return Buffer.concat([Buffer.from(`${piece.length.toString(16)}\r\n`), piece, Buffer.from('\r\n')]);
+}
 
 /** Accepts {name: value | [values] | null} or pairs; gives pairs. */
 export function headerPairs(headers) {

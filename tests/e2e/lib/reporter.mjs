@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // What `./dev test e2e` prints: a line per test, the reasons of each failure, and at the end "N passed, N failed".
 // A skipped test counts as failed: whoever skips says so, and the sum shows it.
-import path from 'node:path';
 import { inspect } from 'node:util';
 
 const reason = (error) => {
@@ -12,7 +11,9 @@ const reason = (error) => {
 export default async function* report(events) {
     let passed = 0;
     const failures = [];
+    const names = []; // of the suites and the test that the next events belong to, outermost first
     for await (const { type, data } of events) {
+        if (type === 'test:start') names.splice(data.nesting, Infinity, data.name);
         if (type === 'test:stderr' || type === 'test:stdout') yield data.message;
         if (type !== 'test:pass' && type !== 'test:fail') continue;
         const failed = type === 'test:fail';
@@ -23,10 +24,10 @@ export default async function* report(events) {
         if (data.details?.type === 'suite' && !(failed && data.details.error?.failureType !== 'subtestsFailed')) continue;
         // A file is a "test" of its own: it only matters when it broke outside of its tests.
         if (data.details?.error?.failureType === 'subtestsFailed') continue;
-        if (!failed && data.name === data.file) continue;
+        if (!failed && data.nesting === 0 && data.name.endsWith('.test.mjs')) continue;
         const skipped = data.skip !== undefined && data.skip !== false;
-        const file = data.file ? path.basename(data.file, '.test.mjs') : '?';
-        const title = `${file}: ${path.isAbsolute(data.name) ? 'the file itself' : data.name}`;
+        const isFile = data.nesting === 0 && data.name.endsWith('.test.mjs');
+        const title = isFile ? `${data.name}, the file itself` : [...names.slice(0, data.nesting), data.name].join(': ');
         if (!failed && !skipped) {
             passed += 1;
             yield `ok    ${title} (${Math.round(data.details.duration_ms)} ms)\n`;

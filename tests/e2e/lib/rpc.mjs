@@ -12,7 +12,6 @@ export const raw = (text) => new Raw(text);
 export function textOf(value) {
     if (value instanceof Raw) return value.text;
     if (Array.isArray(value)) return `[${value.map(textOf).join(',')}]`;
-    if (typeof value === 'string' && value.startsWith('{"jsonrpc"')) return value;
     if (value && typeof value === 'object') return `{${Object.entries(value).filter(([, member]) => member !== undefined).map(([name, member]) => `${JSON.stringify(name)}:${textOf(member)}`).join(',')}}`;
     return JSON.stringify(value);
 }

@@ -126,9 +126,9 @@ export class Call {
         this.#chunked = true;
         await this.head(200, [['Content-Type', 'text/event-stream'], ['Cache-Control', 'no-cache, no-transform'], ...headerPairs(headers), ['Transfer-Encoding', 'chunked']]);
     }
-    /** One event: `event: message`, then `id:` when given, then the data. Returns the bytes that were sent. */
+    /** One event: `event: message`, then `id:` when given, then the data (text). Returns the bytes that were sent. */
     async event(data, { id, type = 'message' } = {}) {
-        const bytes = `${type ? `event: ${type}\n` : ''}${id === undefined ? '' : `id: ${id}\n`}data: ${textOf(data)}\n\n`;
+        const bytes = `${type ? `event: ${type}\n` : ''}${id === undefined ? '' : `id: ${id}\n`}data: ${data}\n\n`;
         await this.sse(bytes);
         return bytes;
     }
