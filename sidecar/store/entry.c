@@ -86,8 +86,10 @@ size_t entry_format(const struct entry_record *record, char ret[ENTRY_RECORD_MAX
 
 /* ---- reading ---- */
 
-/* A walk over the fields. Once not ok it stays so, and every field after it reads as 0. */
+/* A walk over the fields. Once not ok it stays so, and every field after it reads as 0.
+ * zone is an empty one: without a zone msgpack-c makes (and leaks) one for each str and bin, with one it leaves it untouched and points into p. */
 struct walk {
+    msgpack_zone zone;
     const char *p;
     size_t n;
     size_t at;
@@ -95,7 +97,7 @@ struct walk {
 };
 
 /* The next scalar. Arrays, maps and extensions are refused by their first byte, before msgpack-c sees them: it would allocate by the count
- * that they claim. What is left (numbers, nil, bool, str, bin) it reads in place, so it needs no zone. */
+ * that they claim. What is left (numbers, nil, bool, str, bin) it reads in place. */
 static msgpack_object next_scalar(struct walk *walk)
 {
     msgpack_object object = {.type = MSGPACK_OBJECT_NIL};
@@ -111,7 +113,7 @@ static msgpack_object next_scalar(struct walk *walk)
         walk->ok = false;
         return object;
     }
-    msgpack_unpack_return r = msgpack_unpack(walk->p, walk->n, &walk->at, NULL, &object);
+    msgpack_unpack_return r = msgpack_unpack(walk->p, walk->n, &walk->at, &walk->zone, &object);
     if (r != MSGPACK_UNPACK_SUCCESS && r != MSGPACK_UNPACK_EXTRA_BYTES)
         walk->ok = false;
     return object;

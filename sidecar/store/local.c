@@ -318,8 +318,9 @@ static int copy_body(struct store_reader *reader, const struct entry_record *rec
             return r == MDB_NOTFOUND ? MDB_CORRUPTED : r;
         if (v.mv_size != entry_chunk_bytes(record->body_bytes, chunk) || (head > 0 && memcmp(v.mv_data, digest, head) != 0))
             return MDB_CORRUPTED;
-        if (v.mv_size > head)
-            memcpy(p, (const char *)v.mv_data + head, v.mv_size - head);
+        if (v.mv_size == head) /* an empty body: p may be NULL */
+            break;
+        memcpy(p, (const char *)v.mv_data + head, v.mv_size - head);
         p += v.mv_size - head;
     }
     return 0;

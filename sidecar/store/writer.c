@@ -360,23 +360,23 @@ static struct item *list_write(struct writer *writer, struct item *list)
     return list;
 }
 
-static void expire(struct writer *writer, int64_t now_ms, bool whole)
+/* Deletes what has expired: all of it, or one bounded transaction's worth. A broken store is cleared instead, if that works by now. */
+static void sweep(struct writer *writer, int64_t now_ms, bool is_whole)
 {
-    bool more = true;
-
-    while (more) {
+    writer->has_more_expired = false;
+    if (atomic_load_explicit(&writer->local->is_broken, memory_order_relaxed)) {
+        clear_or_break(writer);
+        return;
+    }
+    do {
         struct rows_change change = {0};
-        int r = sweeper_expire(writer->local, now_ms, &change, &more);
+        int r = sweeper_expire(writer->local, now_ms, &change, &writer->has_more_expired);
         if (r != 0) {
             failure_count(writer, r);
-            more = false;
+            writer->has_more_expired = false;
         }
         change_count(writer, &change);
-        add(&writer->counters.commits, change.swept > 0);
-        if (!whole)
-            break;
-    }
-    writer->has_more_expired = more;
+    } while (is_whole && writer->has_more_expired);
 }
 
 /* Work that nobody asked for: at each tick, and one bounded transaction between two batches while dead entries are left. */
@@ -387,12 +387,7 @@ static void tend(struct writer *writer)
 
     if (now_ms >= writer->tick_at_ms || writer->has_more_expired) {
         writer->tick_at_ms = now_ms + TICK_MS;
-        if (atomic_load_explicit(&writer->local->is_broken, memory_order_relaxed)) {
-            clear_or_break(writer);
-            writer->has_more_expired = false;
-        } else {
-            expire(writer, local_now_ms(writer->local), false);
-        }
+        sweep(writer, local_now_ms(writer->local), false);
     }
     if (now_ms >= writer->reader_check_at_ms) {
         writer->reader_check_at_ms = now_ms + READER_CHECK_MS;
@@ -409,7 +404,7 @@ static void queue_write(struct writer *writer, struct item *list)
     for (next = list; next != NULL;) {
         next = list_write(writer, next);
         if (next != NULL) {
-            expire(writer, next->now_ms, true);
+            sweep(writer, next->now_ms, true);
             next = next->next;
         }
     }

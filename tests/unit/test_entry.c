@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "unit.h"
+
+#include "sidecar/store/entry.h"
+#include "sidecar/store/rows.h"
+
+static struct entry_record example(void)
+{
+    return (struct entry_record){
+        .seq = 7,
+        .body_bytes = 100,
+        .body_sum = 0xfedcba9876543210,
+        .check = {1, 2, 3, 255},
+        .stored_at_ms = 1700000000000,
+        .expires_at_ms = 1700000060000,
+        .has_hint = true,
+        .hint_ttl_ms = 60000,
+        .ttl_start = 20,
+        .ttl_end = 25,
+        .scope = CP_SCOPE_PUBLIC,
+        .method = 3,
+        .cost_ms = 42,
+        .name = SPAN("get_balance"),
+    };
+}
+
+static void assert_same(const struct entry_record *a, const struct entry_record *b)
+{
+    assert_true(a->seq == b->seq && a->body_bytes == b->body_bytes && a->body_sum == b->body_sum);
+    assert_memory_equal(a->check, b->check, sizeof(a->check));
+    assert_true(a->stored_at_ms == b->stored_at_ms && a->expires_at_ms == b->expires_at_ms);
+    assert_true(a->has_hint == b->has_hint && (!a->has_hint || a->hint_ttl_ms == b->hint_ttl_ms));
+    assert_true(a->ttl_start == b->ttl_start && a->ttl_end == b->ttl_end);
+    assert_true(a->scope == b->scope && a->method == b->method && a->cost_ms == b->cost_ms);
+    assert_true(span_eq(a->name, b->name));
+}
+
+/* Parses a copy that ends where the bytes end, so that the sanitizer sees a read beyond them. */
+static enum entry_parsed parse(const char *p, size_t n, struct entry_record *ret)
+{
+    static struct span kept;
+    free((char *)kept.p);
+    kept = heap_span((struct span){p, n});
+    return entry_parse(kept, ret);
+}
+
+/* Makes the sum right again behind n bytes of fields. */
+static size_t resum(char *p, size_t n)
+{
+    rows_store_be64((uint8_t *)p + n, entry_sum((struct span){p, n}));
+    return n + 8;
+}
+
+static void what_is_written_is_read(void **state)
+{
+    struct entry_record record = example(), seen;
+    char bytes[ENTRY_RECORD_MAX];
+
+    (void)state;
+    assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_OK);
+    assert_same(&record, &seen);
+
+    record.has_hint = false;
+    record.name = SPAN("");
+    record.body_bytes = 0;
+    record.ttl_start = record.ttl_end = 0;
+    assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_OK);
+    assert_same(&record, &seen);
+}
+
+static void extremes_survive_and_fit(void **state)
+{
+    static const char name[600] = {'n', '\0', '\xff'};
+    struct entry_record record = example(), seen;
+    char bytes[ENTRY_RECORD_MAX];
+
+    (void)state;
+    record.seq = UINT64_MAX - 1;
+    record.body_bytes = UINT32_MAX;
+    record.body_sum = UINT64_MAX;
+    record.stored_at_ms = INT64_MIN;
+    record.expires_at_ms = INT64_MAX;
+    record.hint_ttl_ms = INT64_MIN;
+    record.ttl_start = record.ttl_end = UINT32_MAX;
+    record.cost_ms = UINT32_MAX;
+    record.name = (struct span){name, sizeof(name)};
+    size_t n = entry_format(&record, bytes);
+    assert_true(n <= ENTRY_RECORD_MAX);
+    assert_int_equal(parse(bytes, n, &seen), ENTRY_OK);
+    record.name.n = ENTRY_NAME_MAX;
+    assert_same(&record, &seen);
+}
+
+static void every_flipped_bit_is_noticed(void **state)
+{
+    struct entry_record record = example(), seen;
+    char bytes[ENTRY_RECORD_MAX];
+    size_t n = entry_format(&record, bytes);
+
+    (void)state;
+    for (size_t bit = 0; bit < n * 8; ++bit) {
+        bytes[bit / 8] ^= (char)(1 << bit % 8);
+        assert_int_equal(parse(bytes, n, &seen), ENTRY_DAMAGED);
+        bytes[bit / 8] ^= (char)(1 << bit % 8);
+    }
+    for (size_t length = 0; length < n; ++length)
+        assert_int_equal(parse(bytes, length, &seen), ENTRY_DAMAGED);
+}
+
+static void another_version_is_unknown(void **state)
+{
+    struct entry_record record = example(), seen;
+    char bytes[ENTRY_RECORD_MAX];
+    size_t n = entry_format(&record, bytes);
+
+    (void)state;
+    assert_int_equal(bytes[1], ENTRY_VERSION);
+    bytes[1] = ENTRY_VERSION + 1;
+    resum(bytes, n - 8);
+    assert_int_equal(parse(bytes, n, &seen), ENTRY_UNKNOWN);
+    bytes[0] = (char)0xdc; /* a longer array than any of this version */
+    resum(bytes, n - 8);
+    assert_int_equal(parse(bytes, n, &seen), ENTRY_UNKNOWN);
+}
+
+/* With a right sum the bytes are somebody's who knows how to make it: each field must stand on its own. */
+static void fields_of_another_type_are_refused(void **state)
+{
+    static const char *const strangers[] = {
+        "\xdd\xff\xff\xff\xff", /* an array of 4 G */
+        "\xdf\xff\xff\xff\xff", /* a map of 4 G */
+        "\x91\x01",             /* an array of one */
+        "\xc9\xff\xff\xff\xff\x01",
+        "\xc6\xff\xff\xff\xff",
+        "\xcb\x40\x09\x21\xfb\x54\x44\x2d\x18",
+        "\xc1",
+        "\xc2",
+        "\xa1z",
+        "\xff",
+    };
+    struct entry_record record = example(), seen;
+    char whole[ENTRY_RECORD_MAX];
+    size_t n = entry_format(&record, whole) - 8;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(strangers) / sizeof(strangers[0]); ++i) {
+        size_t stranger_bytes = strlen(strangers[i]);
+        for (size_t at = 1; at < n; ++at) {
+            char bytes[ENTRY_RECORD_MAX + 16];
+            memcpy(bytes, whole, at);
+            memcpy(bytes + at, strangers[i], stranger_bytes);
+            memcpy(bytes + at + stranger_bytes, whole + at + 1, n - at - 1);
+            /* Within a bin the bytes are anybody's; then it may be read, but as what it says. */
+            if (parse(bytes, resum(bytes, n - 1 + stranger_bytes), &seen) == ENTRY_OK) {
+                assert_true(seen.name.n <= ENTRY_NAME_MAX);
+                assert_true(seen.ttl_end <= seen.body_bytes && seen.ttl_start <= seen.ttl_end);
+                assert_true(seen.scope <= CP_SCOPE_PUBLIC);
+            }
+        }
+    }
+}
+
+static void fields_that_contradict_each_other_are_refused(void **state)
+{
+    struct entry_record record, seen;
+    char bytes[ENTRY_RECORD_MAX];
+    size_t n;
+
+    (void)state;
+    record = example();
+    record.ttl_end = 101; /* behind the body */
+    assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_DAMAGED);
+    record = example();
+    record.ttl_start = 26;
+    assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_DAMAGED);
+    record = example();
+    record.scope = CP_SCOPE_PUBLIC + 1;
+    assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_DAMAGED);
+    record = example();
+    record.method = 255;
+    assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_DAMAGED);
+
+    record = example();
+    n = entry_format(&record, bytes) - 8;
+    bytes[n] = 1; /* a sixteenth field */
+    assert_int_equal(parse(bytes, resum(bytes, n + 1), &seen), ENTRY_DAMAGED);
+    n = entry_format(&record, bytes) - 8;
+    assert_int_equal(bytes[4], 1); /* version, seq, bytes, then the count of chunks */
+    bytes[4] = 2;
+    assert_int_equal(parse(bytes, resum(bytes, n), &seen), ENTRY_DAMAGED);
+}
+
+static void bodies_are_cut_into_chunks_that_fill_pages(void **state)
+{
+    static const uint64_t sizes[] = {0, 1, 65487, 65488, 65489, 131008, 131009, 1 << 20};
+
+    (void)state;
+    assert_true((ENTRY_CHUNK_BYTES + 16) % 4096 == 0);
+    assert_true(ENTRY_CHUNK_BYTES <= 65536);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); ++i) {
+        uint64_t chunks = entry_chunks(sizes[i]), sum = 0;
+        for (uint64_t chunk = 0; chunk < chunks; ++chunk) {
+            size_t n = entry_chunk_bytes(sizes[i], chunk);
+            assert_true(n > 0 && n <= ENTRY_CHUNK_BYTES && (n == ENTRY_CHUNK_BYTES || chunk == chunks - 1));
+            sum += n;
+        }
+        assert_true(sum == sizes[i] + ENTRY_DIGEST_BYTES);
+    }
+    assert_int_equal(entry_chunks(0), 1);
+    assert_int_equal(entry_chunks(65488), 1);
+    assert_int_equal(entry_chunks(65489), 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(extremes_survive_and_fit),
+        cmocka_unit_test(every_flipped_bit_is_noticed),
+        cmocka_unit_test(another_version_is_unknown),
+        cmocka_unit_test(fields_of_another_type_are_refused),
+        cmocka_unit_test(fields_that_contradict_each_other_are_refused),
+        cmocka_unit_test(bodies_are_cut_into_chunks_that_fill_pages),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
