@@ -9,6 +9,22 @@
 
 #define EXIT_USAGE 2
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+const char *__lsan_default_suppressions(void);
+
+/* libh2o keeps free lists per thread, event loops and message queues for ever, without a call that frees them. The names are the allocating functions
+ * themselves, so nothing of ours is hidden. */
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:h2o_mem_alloc_recycle\nleak:h2o_evloop_create\nleak:h2o_multithread_create_queue\n";
+}
+#endif
+
 static int check_main(int argc, char **argv);
 
 static const struct verb {

@@ -149,7 +149,8 @@ static void on_stop_message(h2o_multithread_receiver_t *receiver, h2o_linklist_t
         h2o_socket_close(loop->socket);
         loop->socket = NULL;
     }
-    h2o_context_request_shutdown(&loop->ctx);
+    /* keep-alive ends with the answers under way; h2o_context_request_shutdown would arm an HTTP/2 timer that nothing disarms */
+    loop->ctx.shutdown_requested = 1;
 }
 
 /* Connections without a request under way wait for one that shall not come any more. */
@@ -384,9 +385,14 @@ void listener_free(struct listener *l)
         return;
     for (size_t i = 0; i != l->options.threads; ++i) {
         /* a loop whose connections would not end keeps its context: its memory is still referenced */
-        if (l->loops[i].is_started && l->loops[i].connection_count == 0)
+        if (l->loops[i].is_started && l->loops[i].connection_count == 0) {
+            h2o_loop_t *evloop = l->loops[i].ctx.loop;
+
             h2o_context_dispose(&l->loops[i].ctx);
-        else if (!l->loops[i].is_started && l->loops[i].fd >= 0)
+            /* closed sockets are freed by the next turn */
+            h2o_evloop_run(evloop, 0);
+        }
+        if (!l->loops[i].is_started && l->loops[i].fd >= 0)
             close(l->loops[i].fd);
     }
     l->path->filters.size = l->host->fallback_path.filters.size = l->filters_size;
