@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Headers against body, and the codec of mirrored values.
  * Always: in doubt they disagree, and the upstream decides.
- * Not here: which arguments a tool mirrors (only its schema knows); the set of Mcp-Param-* joins the key instead. Thread: any. */
+ * Not here: which arguments a tool mirrors (only its schema knows); the set of Mcp-Param-* joins the key instead.
+ * Thread: any. */
 #include "agree.h"
 
 #include <errno.h>
@@ -153,7 +154,7 @@ enum cp_agreement cp_agree(const struct cp_message *message, const struct cp_mir
     return agreement;
 }
 
-/* --- Mcp-Param-* --------------------------------------------------------------------------------------------------------------- */
+/* --- Mcp-Param-* --- */
 
 static char lower(char c)
 {

@@ -8,7 +8,7 @@
 
 #include "policy.h"
 
-/* --- numbers ------------------------------------------------------------------------------------------------------------------ */
+/* --- numbers --- */
 
 /* Value of a plain integer lexeme; 0 when it is none or does not fit. */
 static int64_t integer(struct span lexeme)
@@ -69,7 +69,7 @@ static int64_t ttl_of(struct span lexeme)
     return value < CP_TTL_MAX_MS ? value : CP_TTL_MAX_MS;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------------------------ */
+/* --- reading --- */
 
 static bool read_meta(struct cp_answer *answer, struct cp_json_doc *doc, uint32_t index)
 {
@@ -195,7 +195,7 @@ bool cp_answer_is_to(const struct cp_answer *answer, struct span id)
     return (first == '-' || (first >= '0' && first <= '9')) && span_eq(id, answer->id);
 }
 
-/* --- what is stored ------------------------------------------------------------------------------------------------------------ */
+/* --- what is stored --- */
 
 static bool is_fills_own(struct span name)
 {

@@ -20,9 +20,8 @@ enum cp_hint_scope {
 };
 
 struct cp_answer {
-    bool
-        is_readable; /* one complete JSON object, "jsonrpc":"2.0", no name twice in it, in its result or in the result's _meta; what is not tells
-                          nothing else but is_batch */
+    bool is_readable;   /* one complete JSON object, "jsonrpc":"2.0", no name twice in it, in its result or in the result's
+                           _meta; what is not tells nothing else but is_batch */
     bool is_batch;      /* an array (2025-03-26 replies); not readable */
     bool has_method;    /* a notification or a request of the server's */
     struct span method; /* decoded; absent unless has_method, and when it is no string */
@@ -34,16 +33,14 @@ struct cp_answer {
     /* of an object result: */
     bool is_object;
     enum cp_result_type type;
-    bool is_error; /* isError is present and not false */
-    bool
-        is_exchange_private; /* inputRequests, requestState, taskId, a `task` object, or _meta related-task / model-immediate-response /
-                                 subscriptionId */
-    bool refuses_cache;      /* _meta.cache_hint is "no-cache" */
-    bool has_ttl;            /* a ttlMs member exists, whatever its value */
-    int64_t
-        ttl_ms; /* 0 .. CP_TTL_MAX_MS (24 h), larger is clamped; not a number, negative, with a fraction -> 0; with an exponent: its value
-                                 when that is an integer (6e4, 1e30), else 0 */
-    struct span ttl_token; /* raw ttlMs value inside `result`, for the splice; absent when none */
+    bool is_error;            /* isError is present and not false */
+    bool is_exchange_private; /* inputRequests, requestState, taskId, a `task` object, or _meta related-task /
+                                 model-immediate-response / subscriptionId */
+    bool refuses_cache;       /* _meta.cache_hint is "no-cache" */
+    bool has_ttl;             /* a ttlMs member exists, whatever its value */
+    int64_t ttl_ms;           /* 0 .. CP_TTL_MAX_MS (24 h), larger is clamped; not a number, negative, with a fraction -> 0;
+                                 with an exponent: its value when that is an integer (6e4, 1e30), else 0 */
+    struct span ttl_token;    /* raw ttlMs value inside `result`, for the splice; absent when none */
     enum cp_hint_scope scope;
     struct span version; /* result.protocolVersion decoded (InitializeResult); absent when none */
 };
@@ -51,13 +48,13 @@ struct cp_answer {
 /* Reads text (a whole JSON reply, or the data of one event). Never fails: unreadable says so in ret. */
 void cp_answer_parse(struct cp_answer *ret, struct cp_json_doc *doc, struct span text);
 
-/* True when the answer is the final response to the request with this raw id: no method, either result or error, id of the same type and value (the
- * texts may differ in escapes: "\u0061" answers "a"; 1 never answers "1"; 1.0 never answers 1). */
+/* True when the answer is the final response to the request with this raw id: no method, either result or error, id of the
+ * same type and value (the texts may differ in escapes: "\u0061" answers "a"; 1 never answers "1"; 1.0 never answers 1). */
 bool cp_answer_is_to(const struct cp_answer *answer, struct span id);
 
-/* Appends answer->result to out without traceparent, tracestate and baggage of its top-level _meta (they describe the fill, not the caller);
- * every other byte stays. ret_ttl: where the ttlMs value stands in what was appended (offset from its first byte), 0,0 when none. 0 or -ENOMEM.
- * The doc must still hold the answer's scan. out is unchanged unless 0. */
+/* Appends answer->result to out without traceparent, tracestate and baggage of its top-level _meta (they describe the fill,
+ * not the caller); every other byte stays. ret_ttl: where the ttlMs value stands in what was appended (offset from its
+ * first byte), 0,0 when none. 0 or -ENOMEM. The doc must still hold the answer's scan. out is unchanged unless 0. */
 int cp_answer_strip(const struct cp_answer *answer, struct cp_json_doc *doc, struct buf *out, uint32_t *ret_ttl_start,
                     uint32_t *ret_ttl_end);
 

@@ -5,8 +5,8 @@
 
 #include "json.h"
 
-/* Length of the well-formed UTF-8 sequence at p (1..4; RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF), 0 when there is none
- * before end. p < end. */
+/* Length of the well-formed UTF-8 sequence at p (1..4; RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF), 0
+ * when there is none before end. p < end. */
 static inline unsigned utf8_sequence(const char *p, const char *end)
 {
     const unsigned char *s = (const unsigned char *)p;
@@ -35,8 +35,8 @@ static inline unsigned utf8_sequence(const char *p, const char *end)
     return n >= 4 && s[1] >= low && s[1] <= high && (s[2] & 0xc0) == 0x80 && (s[3] & 0xc0) == 0x80 ? 4 : 0;
 }
 
-/* Decodes the escape at *p (its backslash), moves *p past it (never past end) and writes its 1..4 bytes of UTF-8. The scan has found the escape
- * valid; what it has not seen decodes to something, within the same bounds. Returns how many bytes. */
+/* Decodes the escape at *p (its backslash), moves *p past it (never past end) and writes its 1..4 bytes of UTF-8. The scan
+ * has found the escape valid; what it has not seen decodes to something, within the same bounds. Returns how many bytes. */
 unsigned json_unescape(const char **p, const char *end, char ret[4]);
 
 /* Bytes of a name, for order and equality: the first eight, big-endian, zero-padded. Equal prefixes decide nothing. */
@@ -45,8 +45,9 @@ struct member {
     uint32_t node;
 };
 
-/* Lays the members of an object, sorted by the bytes of their decoded names, on top of doc->scratch: count items from offset *ret_at. The caller takes
- * them off by setting doc->scratch.n = *ret_at; scratch may move at every further call. O(n log n) whatever the names are. 0 or -ENOMEM. */
+/* Lays the members of an object, sorted by the bytes of their decoded names, on top of doc->scratch: count items from
+ * offset *ret_at. The caller takes them off by setting doc->scratch.n = *ret_at; scratch may move at every further call.
+ * O(n log n) whatever the names are. 0 or -ENOMEM. */
 int members_sort(struct cp_json_doc *doc, uint32_t object, size_t *ret_at);
 static inline const struct member *members_at(const struct cp_json_doc *doc, size_t at)
 {

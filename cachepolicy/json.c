@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The JSON scanner: grammar, UTF-8, limits, spans; and the reading of what it recorded.
- * Always: one pass, a stack of fixed depth instead of recursion, no allocation while the doc is warm; nothing is read outside of the text; nodes stand
- * in the order of the text (a container before its children).
+ * Always: one pass, a stack of fixed depth instead of recursion, no allocation while the doc is warm; nothing is read
+ * outside of the text; nodes stand in the order of the text (a container before its children).
  * Not here: order of members (members.c), canonical form (canonical.c). Thread: whoever owns the doc. */
 #include "json.h"
 
@@ -23,11 +23,12 @@ _Static_assert(sizeof(struct cp_json_node) == 32, "two nodes per cache line");
 const struct cp_json_limits cp_json_strict = {.depth = 64, .record_depth = 0, .nodes = 1 << 20};
 const struct cp_json_limits cp_json_reply = {.depth = 512, .record_depth = 3, .nodes = 1 << 16};
 
-/* --- bytes ------------------------------------------------------------------------------------------------------------------ */
+/* --- bytes --- */
 
 #define ONES 0x0101010101010101ull
 
-/* High bit set in the lowest byte that is a control character, quote, backslash or not ASCII; higher bytes may be flagged wrongly. */
+/* High bit set in the lowest byte that is a control character, quote, backslash or not ASCII; higher bytes may be flagged
+ * wrongly. */
 static inline uint64_t special_bytes(uint64_t w)
 {
     return ((w - ONES * 0x20) | ((w ^ ONES * '"') - ONES) | ((w ^ ONES * '\\') - ONES) | w) & ONES * 0x80;
@@ -174,7 +175,7 @@ unsigned json_unescape(const char **p, const char *end, char ret[4])
     return 4;
 }
 
-/* --- tokens: each returns where the token ends, or NULL with the reason in *ret_status ---------------------------------------- */
+/* --- tokens: each returns where the token ends, or NULL with the reason in *ret_status --- */
 
 /* p at the backslash. */
 static const char *scan_escape(const char *p, const char *end, bool checked, enum cp_json_status *ret_status)
@@ -288,7 +289,7 @@ static inline const char *scan_word(const char *p, const char *end, const char *
     return (size_t)(end - p) >= n && memcmp(p, word, n) == 0 ? p + n : NULL;
 }
 
-/* --- the scan ----------------------------------------------------------------------------------------------------------------- */
+/* --- the scan --- */
 
 /* One open container. */
 struct frame {
@@ -586,7 +587,7 @@ enum cp_json_status cp_json_open(struct cp_json_doc *doc, const struct cp_json_n
     return CP_JSON_OK;
 }
 
-/* --- reading what was recorded ------------------------------------------------------------------------------------------------- */
+/* --- reading what was recorded --- */
 
 const struct cp_json_node *cp_json_root(const struct cp_json_doc *doc)
 {

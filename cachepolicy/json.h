@@ -46,17 +46,17 @@ struct cp_json_node {
 };
 
 struct cp_json_limits {
-    uint32_t depth; /* containers inside each other; the root container is 1. Over it, or over 512: CP_JSON_DEEP */
-    uint32_t
-        record_depth; /* the root value is 1, its members 2; values nested deeper are validated for grammar and UTF-8 but not recorded and not checked for duplicate
-                              names, lone surrogates or \u0000; 0 = record and check everything */
-    uint32_t nodes;   /* recorded nodes at most. Over it: CP_JSON_MANY */
+    uint32_t depth;        /* containers inside each other; the root container is 1. Over it, or over 512: CP_JSON_DEEP */
+    uint32_t record_depth; /* the root value is 1, its members 2; values nested deeper are validated for grammar and UTF-8
+                              but not recorded and not checked for duplicate names, lone surrogates or \u0000; 0 = record
+                              and check everything */
+    uint32_t nodes;        /* recorded nodes at most. Over it: CP_JSON_MANY */
 };
 
 /* The request side: depth 64, everything recorded and checked. */
 extern const struct cp_json_limits cp_json_strict;
-/* The reply side: depth 512, only the envelope, its members and theirs recorded (record_depth 3; cp_json_open for a _meta): replies are
- * replayed verbatim, so what lies deeper only has to be complete, well-formed JSON. */
+/* The reply side: depth 512, only the envelope, its members and theirs recorded (record_depth 3; cp_json_open for a _meta):
+ * replies are replayed verbatim, so what lies deeper only has to be complete, well-formed JSON. */
 extern const struct cp_json_limits cp_json_reply;
 
 /* Zero-initialise once, scan many texts, free with cp_json_done. */
@@ -64,18 +64,18 @@ struct cp_json_doc {
     struct span text; /* borrowed: must outlive every use of the nodes */
     struct cp_json_node *nodes;
     uint32_t count, cap;
-    struct buf
-        strings; /* decoded strings of the current text, each at its own offset in the text (decoding never lengthens), so that none moves
-                           while the text is current and decoding twice costs no room; only p and cap are used */
+    struct buf strings; /* decoded strings of the current text, each at its own offset in the text (decoding never
+                           lengthens), so that none moves while the text is current and decoding twice costs no room; only p
+                           and cap are used */
     struct buf scratch; /* for the scanner and the canonical writer */
 };
 
 /* Unless OK the doc holds no nodes. A doc that grew large is cut back by the next scan of a small text. */
 enum cp_json_status cp_json_scan(struct cp_json_doc *doc, struct span text, const struct cp_json_limits *limits);
 void cp_json_done(struct cp_json_doc *doc);
-/* Records one more level: the members or elements of a container whose children the scan did not record, checked like all that is recorded. Nodes
- * may move: every node pointer taken before is invalid, *ret is the container itself (untouched unless OK). What is no container, or is open, is
- * returned as it is. */
+/* Records one more level: the members or elements of a container whose children the scan did not record, checked like all
+ * that is recorded. Nodes may move: every node pointer taken before is invalid, *ret is the container itself (untouched
+ * unless OK). What is no container, or is open, is returned as it is. */
 enum cp_json_status cp_json_open(struct cp_json_doc *doc, const struct cp_json_node *container, const struct cp_json_node **ret);
 
 /* The root value, or NULL when the last scan was not OK. */
@@ -88,8 +88,8 @@ const struct cp_json_node *cp_json_first(const struct cp_json_doc *doc, const st
 const struct cp_json_node *cp_json_next(const struct cp_json_doc *doc, const struct cp_json_node *node);
 /* The value's bytes as they stand. */
 struct span cp_json_raw(const struct cp_json_doc *doc, const struct cp_json_node *node);
-/* A string's decoded bytes: a piece of the text when it has no escapes, else decoded into doc->strings (lives until the next scan).
- * Absent span when node is NULL, not a string, or memory ran out. */
+/* A string's decoded bytes: a piece of the text when it has no escapes, else decoded into doc->strings (lives until the
+ * next scan). Absent span when node is NULL, not a string, or memory ran out. */
 struct span cp_json_text(struct cp_json_doc *doc, const struct cp_json_node *node);
 struct span cp_json_name(struct cp_json_doc *doc, const struct cp_json_node *member);
 /* A string whose decoded bytes are `text`. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Keys: the fields, their order and their encoding stand here and nowhere else.
- * Material: FORM, then every field as tag (1 byte), length (8 bytes, little-endian; all ones: absent), bytes. All fields are always written, in one
- * order, so no material is the beginning of another's and no byte can move from one field to the next.
+ * Material: FORM, then every field as tag (1 byte), length (8 bytes, little-endian; all ones: absent), bytes. All fields
+ * are always written, in one order, so no material is the beginning of another's and no byte can move from one field to the
+ * next.
  * Whatever is an enum is written as a word: entries outlive the program, and an enum's numbers do not.
  * Always: no allocation after cp_keyer_new. Thread: one keyer per loop. */
 #include "key.h"
@@ -28,7 +29,7 @@ struct cp_keyer {
     uint64_t failures;
 };
 
-/* --- digests ------------------------------------------------------------------------------------------------------------------- */
+/* --- digests --- */
 
 /* Small fields are gathered, so that the digests are called seldom. */
 struct material {
@@ -95,8 +96,8 @@ static bool end(struct material *m, uint8_t ret[32])
     return !m->failed;
 }
 
-/* A digest that could not be computed must name nobody and nothing: this one is never given twice by a keyer. It does not happen after cp_keyer_new has
- * computed the first ones, because nothing is allocated or fetched any more. */
+/* A digest that could not be computed must name nobody and nothing: this one is never given twice by a keyer. It does not
+ * happen after cp_keyer_new has computed the first ones, because nothing is allocated or fetched any more. */
 static void spoil(struct cp_keyer *keyer, uint8_t ret[32])
 {
     memset(ret, 0xff, 32);
@@ -118,7 +119,7 @@ static bool end_hmac(struct material *m, uint8_t ret[32])
     return end(m, ret);
 }
 
-/* --- the keyer ------------------------------------------------------------------------------------------------------------------ */
+/* --- the keyer --- */
 
 static bool derive(struct cp_keyer *keyer, const char *label, uint8_t number, uint8_t ret[32])
 {
@@ -169,7 +170,9 @@ void cp_keyer_free(struct cp_keyer *keyer)
     free(keyer);
 }
 
-/* --- who ------------------------------------------------------------------------------------------------------------------------ */
+/* --- who
+ * ------------------------------------------------------------------------------------------------------------------------
+ * */
 
 void cp_principal_of(struct cp_keyer *keyer, const struct cp_credential *credentials, size_t count, struct cp_principal *ret)
 {
@@ -202,7 +205,9 @@ void cp_digest_of(struct cp_keyer *keyer, const char *label, struct span text, u
     memcpy(ret, digest, 16);
 }
 
-/* --- what ----------------------------------------------------------------------------------------------------------------------- */
+/* --- what
+ * -----------------------------------------------------------------------------------------------------------------------
+ * */
 
 static struct span era_word(enum cp_era era)
 {

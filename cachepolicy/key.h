@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys: the one place where isolation is made. An entry's name is a digest over everything that reaches the upstream and may change its
- * answer, and over who may share it. There is no way to make a key without saying who.
- * Digest: SHA-256 over length-prefixed fields (no separator to inject), keyed by the store's own secret. Check: a second, independent digest (XXH3-128 seeded
- * from the secret) of the same material, compared on every hit, so that a colliding, swapped or rotten index answers nobody.
+/* Keys: the one place where isolation is made. An entry's name is a digest over everything that reaches the upstream and
+ * may change its answer, and over who may share it. There is no way to make a key without saying who.
+ * Digest: SHA-256 over length-prefixed fields (no separator to inject), keyed by the store's own secret. Check: a second,
+ * independent digest (XXH3-128 seeded from the secret) of the same material, compared on every hit, so that a colliding,
+ * swapped or rotten index answers nobody.
  * Thread: one cp_keyer per loop. */
 #ifndef CP_KEY_H
 #define CP_KEY_H
@@ -26,7 +27,8 @@ struct cp_key {
     uint8_t check[16];
 };
 
-/* Who may share the entry. session is used only by CP_SCOPE_SESSION (absent when the caller has none), principal by all but CP_SCOPE_PUBLIC. */
+/* Who may share the entry. session is used only by CP_SCOPE_SESSION (absent when the caller has none), principal by all but
+ * CP_SCOPE_PUBLIC. */
 struct cp_share {
     enum cp_scope scope;
     const struct cp_principal *principal; /* never NULL */
@@ -44,7 +46,8 @@ struct cp_question {
     struct span params;     /* cp_message_canonical */
     struct span mcp_params; /* cp_mirror_params */
     struct span vary;       /* Accept-Language and configured headers, in a form that no other set can produce */
-    struct span client; /* legacy, scopes wider than the session: digest of what the client said at initialize; absent otherwise */
+    struct span client;     /* legacy, scopes wider than the session: digest of what the client said at initialize; absent
+                               otherwise */
     struct span definition; /* digest of the tool's definition where known; absent otherwise */
 };
 
@@ -54,7 +57,8 @@ struct cp_keyer; /* opaque: prepared digest contexts */
 int cp_keyer_new(const uint8_t secret[32], struct cp_keyer **ret);
 void cp_keyer_free(struct cp_keyer *keyer);
 
-/* One identity header in policy order; value absent when the request has none. A header that came several times is given joined by the caller in a way that keeps the values apart. */
+/* One identity header in policy order; value absent when the request has none. A header that came several times is given
+ * joined by the caller in a way that keeps the values apart. */
 struct cp_credential {
     struct span name; /* lower case */
     struct span value;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Members: the members of one object in the order of their decoded names, for the duplicate check and for the canonical form.
+/* Members: the members of one object in the order of their decoded names, for the duplicate check and for the canonical
+ * form.
  * Always: merge sort, so that no choice of names makes it slow; no allocation while the doc is warm.
  * Not here: what the order is used for. Thread: whoever owns the doc. */
 #include "inside.h"

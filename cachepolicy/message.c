@@ -30,7 +30,8 @@ enum cp_method cp_method_of(struct span text)
     return CP_METHOD_OTHER;
 }
 
-/* Members of params._meta that change nothing in the result (protocol notes §6): trace context, progress and log wishes, the client's name. */
+/* Members of params._meta that change nothing in the result (protocol notes §6): trace context, progress and log wishes,
+ * the client's name. */
 static const struct span inert_meta[] = {
     {"progressToken", 13},
     {"io.modelcontextprotocol/logLevel", 32},
@@ -69,7 +70,8 @@ static bool starts_with(struct span text, struct span prefix)
     return text.n >= prefix.n && memcmp(text.p, prefix.p, prefix.n) == 0;
 }
 
-/* The member of params that names what the method is about; empty when it has none. ret_needed: the request means nothing without it. */
+/* The member of params that names what the method is about; empty when it has none. ret_needed: the request means nothing
+ * without it. */
 static struct span naming_member(const struct cp_message *message, bool *ret_needed)
 {
     *ret_needed = true;

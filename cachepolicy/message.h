@@ -10,8 +10,9 @@
 struct cp_pointer;
 
 enum cp_kind {
-    CP_KIND_OPAQUE, /* not JSON that may make a key, not an object, or an envelope that is not plainly JSON-RPC 2.0: another "jsonrpc", an id that
-                             is null, fractional or written with an exponent, a method that is no string, method beside result or error, result beside error */
+    CP_KIND_OPAQUE,       /* not JSON that may make a key, not an object, or an envelope that is not plainly JSON-RPC 2.0:
+                             another "jsonrpc", an id that is null, fractional or written with an exponent, a method that is
+                             no string, method beside result or error, result beside error */
     CP_KIND_BATCH,        /* an array: passed whole (2025-03-26); its elements stand below cp_json_root(doc) */
     CP_KIND_REQUEST,      /* method and an id that is a string or an integer */
     CP_KIND_NOTIFICATION, /* method, no id */
@@ -20,7 +21,8 @@ enum cp_kind {
 
 enum cp_era {
     CP_ERA_LEGACY, /* no _meta protocol version: 2025-03-26, 2025-06-18, 2025-11-25 */
-    CP_ERA_MODERN, /* params._meta["io.modelcontextprotocol/protocolVersion"] is a string; the body decides, headers only cross-check */
+    CP_ERA_MODERN, /* params._meta["io.modelcontextprotocol/protocolVersion"] is a string; the body decides, headers only
+                      cross-check */
 };
 
 /* Methods that somebody here treats specially; all others are CP_METHOD_OTHER. Case-sensitive. */
@@ -57,29 +59,29 @@ struct cp_message {
     struct span method_text; /* decoded */
     struct span id;          /* the raw token, quotes included; absent when there is none, and in whatever is opaque */
     struct span version;     /* modern: the decoded _meta version; legacy: absent (session or header says) */
-    struct span
-        name; /* decoded params.name (tools/call, prompts/get), params.uri (resources/read, subscribe, unsubscribe) or params.taskId
-                                (methods that begin with "tasks/"); else absent */
-    struct span client_info;              /* initialize: raw params.capabilities; absent elsewhere */
+    struct span name;        /* decoded params.name (tools/call, prompts/get), params.uri (resources/read, subscribe, unsubscribe)
+                                or params.taskId (methods that begin with "tasks/"); else absent */
+    struct span client_info; /* initialize: raw params.capabilities; absent elsewhere */
     const struct cp_json_node *params;    /* NULL when absent */
     const struct cp_json_node *arguments; /* params.arguments of tools/call and prompts/get; NULL when absent */
     const struct cp_json_node *meta;      /* params._meta when it is an object; NULL otherwise */
     bool is_continuation;                 /* params has inputResponses or requestState: a further leg of a multi-round-trip call */
-    bool is_task;                         /* params.task is present (2025-11-25; the member has no other meaning in any era) */
-    bool
-        is_malformed; /* forward only: a member that the cache needs is missing or has the wrong type (params or _meta no object, version no string
-                             [era is modern then, version absent], the method's name, uri or taskId no string), or the envelope has a member that JSON-RPC does
-                             not know: it would reach the upstream without being in the key */
-    struct cp_json_doc *doc; /* borrowed */
+    bool is_task;                         /* params.task is present (2025-11-25; no other meaning in any era) */
+    bool is_malformed;                    /* forward only: a member that the cache needs is missing or has the wrong type (params or
+                                             _meta no object, version no string [era is modern then, version absent], the method's name,
+                                             uri or taskId no string), or the envelope has a member that JSON-RPC does not know: it would
+                                             reach the upstream without being in the key */
+    struct cp_json_doc *doc;              /* borrowed */
 };
 
 /* Scans body into doc and reads it. Never fails: what cannot be read is opaque. */
 void cp_message_parse(struct cp_message *ret, struct cp_json_doc *doc, struct span body);
 
-/* Appends canonical(params) without the inert _meta members (progressToken, io.modelcontextprotocol/logLevel, .../clientInfo, traceparent,
- * tracestate, baggage) and without what `ignore` points at inside arguments. Absent params (written "~") and {} differ, and so do absent arguments, {} and null.
- * An _meta with nothing else in it is left out. The ignored pointers themselves follow, so that an entry made under one list is not found under another.
- * For one whose strict scan is still in the doc. 0 or -ENOMEM (out is unchanged then). */
+/* Appends canonical(params) without the inert _meta members (progressToken, io.modelcontextprotocol/logLevel,
+ * .../clientInfo, traceparent, tracestate, baggage) and without what `ignore` points at inside arguments. Absent params
+ * (written "~") and {} differ, and so do absent arguments, {} and null. An _meta with nothing else in it is left out. The
+ * ignored pointers themselves follow, so that an entry made under one list is not found under another. For one whose strict
+ * scan is still in the doc. 0 or -ENOMEM (out is unchanged then). */
 int cp_message_canonical(const struct cp_message *message, const struct cp_pointer *ignore, size_t ignore_count, struct buf *out);
 
 /* "" for CP_METHOD_OTHER; static string. */
