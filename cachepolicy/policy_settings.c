@@ -211,9 +211,10 @@ static void read_default(struct cp_reader *reader, const struct cp_tree_node *no
         *ret_mode = CP_TTL_HINT;
         return;
     }
-    if (node->type == CP_TREE_WORD && node->text.n > 0 && !(node->text.p[0] >= '0' && node->text.p[0] <= '9')) {
+    if (node->type != CP_TREE_WORD || node->text.n == 0 || node->text.p[0] < '0' || node->text.p[0] > '9') {
         struct cp_quoted q;
-        READER_ERROR(reader, node, "'%s: %s' must be hint, off or a duration such as 30s", what, cp_quote(node->text, &q));
+        READER_ERROR(reader, node, "'%s: %s' must be hint, off or a duration such as 30s", what,
+                     cp_quote(node->type == CP_TREE_WORD ? node->text : SPAN(""), &q));
         return;
     }
     if (!cp_read_duration(reader, node, what, &ttl_ms))
