@@ -362,6 +362,27 @@ static void ignored_arguments_are_ignored_in_arguments_only(void **state)
     assert_true(same_under(CALL(",\"arguments\":{\"a\":1}"), CALL(""), "", ""));
 }
 
+static void ignore_lists_that_read_alike_differ(void **state)
+{
+    static const char *const texts[2][2] = {{"/a", "/b/c"}, {"/a/b", "/c"}};
+    struct buf forms[2] = {0};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct cp_message m = parse(CALL(",\"arguments\":{}"));
+        struct cp_pointer pointers[2] = {0};
+
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(cp_pointer_parse(span_of(texts[i][k]), &pointers[k], NULL), 0);
+        assert_int_equal(cp_message_canonical(&m, pointers, 2, &forms[i]), 0);
+        for (int k = 0; k < 2; k++)
+            cp_pointer_done(&pointers[k]);
+    }
+    assert_false(span_eq(buf_span(&forms[0]), buf_span(&forms[1])));
+    buf_done(&forms[0]);
+    buf_done(&forms[1]);
+}
+
 static int finish(void **state)
 {
     (void)state;
@@ -384,6 +405,7 @@ int main(void)
         cmocka_unit_test(every_other_meta_changes_the_form),
         cmocka_unit_test(arguments_keep_their_meaning),
         cmocka_unit_test(ignored_arguments_are_ignored_in_arguments_only),
+        cmocka_unit_test(ignore_lists_that_read_alike_differ),
     };
     return cmocka_run_group_tests(tests, NULL, finish);
 }
