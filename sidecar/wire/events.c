@@ -1,58 +1,74 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Event-stream reader. Not here: what an event means (flow/exchange.c). Always: memory is bounded by data_max plus one line of the same bound. */
+/* Event-stream reader. Not here: what an event means (flow/exchange.c). Always: memory is bounded by the limit, once for the data and once for a line, and what
+ * is reported does not depend on how the bytes were cut. */
 #include "sidecar/wire/events.h"
 
 #include <errno.h>
 
 #define DATA_MAX_DEFAULT (2 * 1024 * 1024)
+/* what a line may have besides its data: byte order mark, field name, colon, space */
+#define LINE_EXTRA_BYTES 16
 
 static size_t data_max(const struct events *e)
 {
     return e->data_max != 0 ? e->data_max : DATA_MAX_DEFAULT;
 }
 
-static int end_line(struct events *e, events_fn fn, void *ctx)
+static int add_data(struct events *e, struct span value)
 {
-    struct span line = buf_span(&e->line), name = line, value = SPAN("");
-    const char *colon;
-    int r = 0;
+    size_t separator_bytes = e->has_data ? 1 : 0;
+    int r;
 
-    if (!e->saw_bom_check) {
-        e->saw_bom_check = true;
-        if (line.n >= 3 && memcmp(line.p, "\xef\xbb\xbf", 3) == 0)
-            line = name = (struct span){line.p + 3, line.n - 3};
-    }
-    if (line.n == 0) {
-        if (e->too_large)
-            e->dropped = true;
-        else if (e->has_data)
-            fn(ctx, (struct span){e->data.p != NULL ? e->data.p : "", e->data.n});
-        e->data.n = 0;
-        e->has_data = e->too_large = false;
+    e->has_data = true;
+    if (e->is_too_large || e->line_is_cut || separator_bytes + value.n > data_max(e) - e->data.n) {
+        e->is_too_large = true;
         return 0;
     }
-    colon = memchr(line.p, ':', line.n);
+    if ((r = buf_add(&e->data, "\n", separator_bytes)) != 0)
+        return r;
+    return buf_add_span(&e->data, value);
+}
+
+static void end_event(struct events *e, events_fn fn, void *ctx)
+{
+    if (e->has_data && !e->is_other) {
+        if (e->is_too_large)
+            e->dropped = true;
+        else
+            fn(ctx, (struct span){e->data.p != NULL ? e->data.p : "", e->data.n});
+    }
+    e->data.n = 0;
+    e->has_data = e->is_too_large = e->is_other = false;
+}
+
+static int end_line(struct events *e, events_fn fn, void *ctx)
+{
+    struct span name = buf_span(&e->line), value = SPAN("");
+    const char *colon;
+
+    if (!e->saw_first_line) {
+        e->saw_first_line = true;
+        if (name.n >= 3 && memcmp(name.p, "\xef\xbb\xbf", 3) == 0)
+            name = (struct span){name.p + 3, name.n - 3};
+    }
+    if (name.n == 0) {
+        end_event(e, fn, ctx);
+        return 0;
+    }
+    colon = memchr(name.p, ':', name.n);
     if (colon != NULL) {
-        name.n = (size_t)(colon - line.p);
-        value = (struct span){colon + 1, line.n - name.n - 1};
+        value = (struct span){colon + 1, name.n - (size_t)(colon + 1 - name.p)};
+        name.n = (size_t)(colon - name.p);
         if (value.n != 0 && *value.p == ' ')
             value = (struct span){value.p + 1, value.n - 1};
     }
-    if (span_eq(name, SPAN("data"))) {
-        if (e->too_large || e->data.n + value.n + 1 > data_max(e)) {
-            e->too_large = true;
-        } else {
-            if (e->has_data)
-                r = buf_add(&e->data, "\n", 1);
-            if (r == 0)
-                r = buf_add_span(&e->data, value);
-            e->has_data = true;
-        }
-    } else if (span_eq(name, SPAN("id")) && value.n != 0) {
-        e->has_ids = true;
-    }
-    e->line.n = 0;
-    return r;
+    if (span_eq(name, SPAN("data")))
+        return add_data(e, value);
+    if (span_eq(name, SPAN("event")))
+        e->is_other = value.n != 0 && !span_eq(value, SPAN("message"));
+    else if (span_eq(name, SPAN("id")))
+        e->has_ids |= value.n != 0 && memchr(value.p, '\0', value.n) == NULL;
+    return 0;
 }
 
 int events_feed(struct events *e, struct span bytes, events_fn fn, void *ctx)
@@ -62,6 +78,7 @@ int events_feed(struct events *e, struct span bytes, events_fn fn, void *ctx)
 
     while (p != end) {
         const char *stop = p;
+        size_t n, room;
 
         if (e->after_cr) {
             e->after_cr = false;
@@ -72,21 +89,21 @@ int events_feed(struct events *e, struct span bytes, events_fn fn, void *ctx)
         }
         while (stop != end && *stop != '\n' && *stop != '\r')
             ++stop;
-        if (e->line.n + (size_t)(stop - p) > data_max(e) + 16) {
-            /* a line beyond every bound: remember its field name, drop the rest */
-            e->too_large = true;
-            if (e->line.n == 0 && (r = buf_add(&e->line, p, 16)) != 0)
-                return r;
-        } else if ((r = buf_add(&e->line, p, (size_t)(stop - p))) != 0) {
+        n = (size_t)(stop - p);
+        room = data_max(e) + LINE_EXTRA_BYTES - e->line.n;
+        /* the start of an over-long line tells which field it is; the rest is of no use */
+        e->line_is_cut |= n > room;
+        if ((r = buf_add(&e->line, p, n < room ? n : room)) != 0)
             return r;
-        }
         if (stop == end)
             break;
         e->after_cr = *stop == '\r';
         p = stop + 1;
-        if ((r = end_line(e, fn, ctx)) != 0)
-            return r;
+        r = end_line(e, fn, ctx);
         e->line.n = 0;
+        e->line_is_cut = false;
+        if (r != 0)
+            return r;
     }
     return 0;
 }

@@ -8,7 +8,17 @@
 
 static bool is_token_byte(unsigned char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+}
+
+/* Free of control bytes, HTAB excepted */
+static bool is_text(struct span s)
+{
+    for (size_t i = 0; i != s.n; ++i)
+        if (((unsigned char)s.p[i] < ' ' && s.p[i] != '\t') || s.p[i] == 0x7f)
+            return false;
+    return true;
 }
 
 /* The line at p without its LF or CRLF; next: where the following one begins. False: no whole line yet. */
@@ -40,6 +50,8 @@ static bool parse_status_line(struct http_head *ret, struct span line)
     ret->minor_version = p[7] - '0';
     ret->status = (p[9] - '0') * 100 + (p[10] - '0') * 10 + (p[11] - '0');
     ret->reason = line.n > 13 ? (struct span){p + 13, line.n - 13} : SPAN("");
+    if (!is_text(ret->reason))
+        return false;
     return ret->status >= 100;
 }
 
@@ -116,6 +128,9 @@ static bool decide_framing(struct http_head *ret, bool answers_head)
     ret->keeps_alive = !says_close && (ret->minor_version == 1 || says_keep_alive);
     if (answers_head || ret->status < 200 || ret->status == 204 || ret->status == 304) {
         ret->framing = HTTP_NO_BODY;
+        /* whoever announces a body with 204 may send it too, and the next caller would read it */
+        if (ret->status == 204 && !answers_head && (is_chunked || ret->content_bytes != 0))
+            ret->keeps_alive = false;
         if (!has_length)
             ret->content_bytes = UINT64_MAX;
     } else if (is_chunked) {
@@ -157,9 +172,8 @@ long http_head_parse(struct http_head *ret, struct span bytes, bool answers_head
         for (size_t i = 0; i != field.name.n; ++i)
             if (!is_token_byte((unsigned char)field.name.p[i]))
                 return -EBADMSG;
-        for (size_t i = 0; i != field.value.n; ++i)
-            if (((unsigned char)field.value.p[i] < ' ' && field.value.p[i] != '\t') || field.value.p[i] == 0x7f)
-                return -EBADMSG;
+        if (!is_text(field.value))
+            return -EBADMSG;
         ret->fields[ret->field_count++] = field;
     }
     if (!is_whole)
@@ -171,6 +185,7 @@ long http_head_parse(struct http_head *ret, struct span bytes, bool answers_head
 
 enum chunk_state {
     CHUNK_SIZE,
+    CHUNK_BLANK,     /* after a size: only an extension or the line's end may follow */
     CHUNK_EXTENSION, /* to the end of the size line */
     CHUNK_SIZE_LF,
     CHUNK_DATA,
@@ -223,13 +238,22 @@ static long feed_chunked(struct http_body *b, struct span bytes, http_body_fn fn
                 b->state = CHUNK_SIZE_LF;
                 ++p;
             } else if (c == ';' || c == ' ' || c == '\t') {
-                b->state = CHUNK_EXTENSION;
+                b->state = c == ';' ? CHUNK_EXTENSION : CHUNK_BLANK;
                 ++p;
             } else {
                 return -EBADMSG;
             }
             break;
         }
+        case CHUNK_BLANK:
+            if (++b->line_bytes > LINE_MAX_BYTES || (c != ' ' && c != '\t' && c != ';' && c != '\r'))
+                return -EBADMSG;
+            if (c == '\r')
+                b->state = CHUNK_SIZE_LF;
+            else if (c == ';')
+                b->state = CHUNK_EXTENSION;
+            ++p;
+            break;
         case CHUNK_EXTENSION:
             if (++b->line_bytes > LINE_MAX_BYTES || c == '\n')
                 return -EBADMSG;
@@ -265,6 +289,8 @@ static long feed_chunked(struct http_body *b, struct span bytes, http_body_fn fn
             ++p;
             break;
         case CHUNK_TRAILER_START:
+            if (c == '\n')
+                return -EBADMSG;
             b->state = c == '\r' ? CHUNK_END_LF : CHUNK_TRAILER;
             ++p;
             break;

@@ -8,10 +8,10 @@
 #include "cachepolicy/bytes.h"
 
 #define HTTP_FIELDS_MAX 128
-#define HTTP_HEAD_MAX (64 * 1024)
+#define HTTP_HEAD_MAX   (64 * 1024)
 
 struct http_field {
-    struct span name; /* as it came */
+    struct span name;  /* as it came */
     struct span value; /* trimmed */
 };
 
@@ -29,7 +29,7 @@ struct http_head {
     struct http_field fields[HTTP_FIELDS_MAX];
     size_t field_count;
     enum http_framing framing;
-    uint64_t content_bytes; /* HTTP_LENGTH */
+    uint64_t content_bytes; /* HTTP_LENGTH; HTTP_NO_BODY: what was announced, UINT64_MAX when nothing was */
     bool keeps_alive;       /* the connection may serve another request after this reply */
 };
 
@@ -40,16 +40,17 @@ long http_head_parse(struct http_head *ret, struct span bytes, bool answers_head
 
 struct http_body {
     enum http_framing framing;
-    uint64_t left;   /* of the length, or of the current chunk */
+    uint64_t left; /* of the length, or of the current chunk */
     int state;
-    unsigned digits; /* of a chunk size */
+    unsigned digits;     /* of a chunk size */
     unsigned line_bytes; /* of an extension or trailer: bounded */
     bool is_complete;
 };
 
 void http_body_init(struct http_body *body, const struct http_head *head);
 typedef void (*http_body_fn)(void *ctx, struct span bytes);
-/* Feeds bytes; fn gets the body's own, in order. Returns how many of bytes belong to this reply (fewer than given: something follows it, and is_complete); -EBADMSG: framing broken. */
+/* Feeds bytes; fn gets the body's own, in order, never none. Returns how many of bytes belong to this reply (fewer than given: something follows it, and
+ * is_complete); -EBADMSG: framing broken, and fn may have got what came before the break; feed no more then. */
 long http_body_feed(struct http_body *body, struct span bytes, http_body_fn fn, void *ctx);
 
 #endif
