@@ -85,8 +85,10 @@ static int open_policy(struct house *h)
         r = policy_load(h->settings.policy, &h->policy, &errors);
     if (r == 0)
         return 0;
+    if (errors.count == 0)
+        return refuse("out of memory");
     policy_print_errors(stderr, &errors);
-    return refuse(*h->settings.policy == '\0' ? "out of memory" : "the policy cannot be used; mend what is listed above");
+    return EXIT_USAGE;
 }
 
 static int open_upstream(struct house *h)
@@ -95,7 +97,7 @@ static int open_upstream(struct house *h)
 
     if (upstream_url_parse(h->settings.upstream, &h->url, &error) != 0)
         return refuse(error.text);
-    if (h->url.is_tls && upstream_tls_new(h->settings.upstream_ca, &h->tls, &error) != 0)
+    if (h->url.is_tls && upstream_tls_new(&h->url, h->settings.upstream_ca, &h->tls, &error) != 0)
         return refuse(error.text);
     if (strcmp(h->settings.upstream_host, "keep") != 0 && strcmp(h->settings.upstream_host, "upstream") != 0)
         return refuse("--upstream-host: choose keep or upstream");

@@ -12,7 +12,7 @@ SETTING(allow_origin, "allow-origin", LIST, "", "ORIGIN", "web origin whose requ
 SETTING(upstream_ca, "upstream-ca", TEXT, "", "FILE", "PEM certificates that an https upstream must chain to, instead of the system's")
 SETTING(upstream_host, "upstream-host", TEXT, "keep", "keep|upstream", "Host header sent upstream: the client's (keep), or the upstream URL's own")
 SETTING(connect_timeout_ms, "connect-timeout", DURATION, "5s", "TIME", "how long connecting upstream may take (TLS included)")
-SETTING(first_byte_timeout_ms, "first-byte-timeout", DURATION, "10m", "TIME", "how long the upstream may take to begin its answer, and to go on with an answer that is no event stream")
+SETTING(first_byte_timeout_ms, "first-byte-timeout", DURATION, "10m", "TIME", "how long the upstream may take to begin its answer; how long the answer then takes is the client's to judge")
 SETTING(upstream_keepalive_ms, "upstream-keepalive", DURATION, "4s", "TIME", "how long an idle upstream connection is kept; below the upstream's own limit (Node's is 5s)")
 SETTING(idle_timeout_ms, "idle-timeout", DURATION, "75s", "TIME", "how long a client's connection may be idle between requests, or take to send one")
 SETTING(max_body_bytes, "max-body", SIZE, "4MiB", "SIZE", "request body at most; larger ones get 413")

@@ -284,7 +284,7 @@ static void release_hold(struct exchange *x, size_t content_bytes)
         relay(x, buf_span(&x->collected));
 }
 
-static void on_head(void *data, const struct upstream_head *head, bool *ret_streams)
+static void on_head(void *data, const struct upstream_head *head)
 {
     struct exchange *x = data;
     h2o_req_t *req;
@@ -293,7 +293,6 @@ static void on_head(void *data, const struct upstream_head *head, bool *ret_stre
     x->status = head->status;
     x->content_bytes = head->content_bytes;
     wire_reply_read(head->status, head->headers, head->header_count, x->policy->vary_headers, x->policy->vary_header_count, &x->reply);
-    *ret_streams = x->reply.reply.is_events && x->client != NULL;
     if (x->is_initialize && x->reply.session.n != 0) {
         x->session_id_bytes = x->reply.session.n;
         x->session_id = h2o_strdup(NULL, x->reply.session.p, x->reply.session.n).base;
@@ -309,6 +308,7 @@ static void on_head(void *data, const struct upstream_head *head, bool *ret_stre
     req->res.status = head->status;
     req->res.reason = h2o_strdup(&req->pool, head->reason.p, head->reason.n).base;
     wire_reply_copy(req, head->headers, head->header_count);
+    downstream_set_date(x->client, x->reply.date);
     if (x->is_holding)
         return;
     note_outcome(x, req);

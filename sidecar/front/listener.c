@@ -230,6 +230,13 @@ static int check_free(const struct addrinfo *address, struct cp_error *reterr, c
     return r;
 }
 
+static bool is_port(const char *text)
+{
+    size_t n = strspn(text, "0123456789");
+
+    return n != 0 && n <= 5 && text[n] == '\0' && atol(text) <= 65535;
+}
+
 static int bind_all(struct listener *l, struct cp_error *reterr)
 {
     const char *text = l->options.address, *colon = strrchr(text, ':');
@@ -240,8 +247,8 @@ static int bind_all(struct listener *l, struct cp_error *reterr)
     size_t host_bytes;
     int r;
 
-    if (colon == NULL || colon[1] == '\0' || (host_bytes = (size_t)(colon - text)) >= sizeof(host)) {
-        cp_error_set(reterr, "", 0, 0, "--listen '%s' is no ADDR:PORT; write it like 127.0.0.1:8080", text);
+    if (colon == NULL || !is_port(colon + 1) || (host_bytes = (size_t)(colon - text)) >= sizeof(host)) {
+        cp_error_set(reterr, "", 0, 0, "--listen '%s' is no ADDR:PORT; write it like 127.0.0.1:8080 (ports go up to 65535)", text);
         return -EINVAL;
     }
     memcpy(host, text, host_bytes);

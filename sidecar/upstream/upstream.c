@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <stdlib.h>
 
 #define ATTEMPTS_MAX 3
@@ -44,7 +45,7 @@ struct upstream_call {
     size_t pool;               /* index of the pool tried */
     size_t pools_tried;
     unsigned attempts;         /* of sending */
-    bool is_starting, is_reused, is_sent, saw_bytes, keeps_alive, streams, is_paused;
+    bool is_starting, is_reused, is_sent, saw_bytes, keeps_alive, is_paused, is_hurried;
     bool in_callback;          /* cancel only marks then */
     bool is_cancelled;
     bool *freed;               /* set when the call goes while its starter still looks at it */
@@ -124,12 +125,29 @@ void upstream_url_done(struct upstream_url *url)
     *url = (struct upstream_url){0};
 }
 
-int upstream_tls_new(const char *ca_file, SSL_CTX **ret, struct cp_error *reterr)
+/* libh2o compares the host name only when its last handshake call left nothing to send, which in TLS 1.3 is never: OpenSSL must do it. */
+static bool expect_host(SSL_CTX *tls, struct span host)
+{
+    X509_VERIFY_PARAM *param = SSL_CTX_get0_param(tls);
+    char text[256];
+
+    if (host.n >= sizeof(text))
+        return false;
+    memcpy(text, host.p, host.n);
+    text[host.n] = '\0';
+    if (X509_VERIFY_PARAM_set1_ip_asc(param, text) == 1)
+        return true;
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    return X509_VERIFY_PARAM_set1_host(param, text, host.n) == 1;
+}
+
+int upstream_tls_new(const struct upstream_url *url, const char *ca_file, SSL_CTX **ret, struct cp_error *reterr)
 {
     SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
 
-    if (tls == NULL) {
+    if (tls == NULL || !expect_host(tls, url->host)) {
         cp_error_set(reterr, "", 0, 0, "OpenSSL gives no TLS client; is its configuration readable?");
+        SSL_CTX_free(tls);
         return -EINVAL;
     }
     SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
@@ -288,7 +306,8 @@ static void read_body(struct upstream_call *call)
         end(call, UPSTREAM_COMPLETE, call->keeps_alive);
         return;
     }
-    set_timeout(call, call->streams || call->is_paused ? PHASE_FOREVER : PHASE_REPLY);
+    if (call->is_hurried && !call->is_paused)
+        set_timeout(call, PHASE_REPLY);
 }
 
 static void on_body_read(h2o_socket_t *sock, const char *err)
@@ -369,9 +388,11 @@ static void on_head_read(h2o_socket_t *sock, const char *err)
         };
 
         call->keeps_alive = parsed.keeps_alive;
+        /* from here the client decides how long to wait, as it would without us */
+        set_timeout(call, PHASE_FOREVER);
         http_body_init(&call->body, &parsed);
         call->in_callback = true;
-        call->callbacks->on_head(call->data, &head, &call->streams);
+        call->callbacks->on_head(call->data, &head);
         call->in_callback = false;
         free(lower);
     }
@@ -485,7 +506,7 @@ void upstream_call_cancel(struct upstream_call *call)
 
 void upstream_call_hurry(struct upstream_call *call)
 {
-    call->streams = false;
+    call->is_hurried = true;
     if (call->sock != NULL && !call->is_paused)
         set_timeout(call, PHASE_REPLY);
 }
@@ -505,6 +526,7 @@ void upstream_call_resume(struct upstream_call *call)
     if (!call->is_paused || call->sock == NULL)
         return;
     call->is_paused = false;
-    set_timeout(call, call->streams ? PHASE_FOREVER : PHASE_REPLY);
+    if (call->is_hurried)
+        set_timeout(call, PHASE_REPLY);
     h2o_socket_read_start(call->sock, on_body_read);
 }

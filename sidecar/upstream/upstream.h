@@ -27,8 +27,8 @@ struct upstream_options {
     int64_t connect_timeout_ms, first_byte_timeout_ms, keepalive_ms;
 };
 
-/* A client context that verifies certificates, from a PEM file or the system's store. 0 or -EINVAL with a sentence. Free with SSL_CTX_free. */
-int upstream_tls_new(const char *ca_file, SSL_CTX **ret, struct cp_error *reterr);
+/* A client context that verifies chain and host name of this upstream, against a PEM file or ("") the system's store. 0 or -EINVAL with a sentence. Free with SSL_CTX_free. */
+int upstream_tls_new(const struct upstream_url *url, const char *ca_file, SSL_CTX **ret, struct cp_error *reterr);
 
 struct upstream;
 struct upstream_call;
@@ -40,7 +40,7 @@ void upstream_free(struct upstream *u);
 enum upstream_end {
     UPSTREAM_COMPLETE,  /* the whole reply came */
     UPSTREAM_CONNECT,   /* could not be reached (nothing was sent) */
-    UPSTREAM_TIMEOUT,   /* connecting, the first byte, or a gap in a body took too long */
+    UPSTREAM_TIMEOUT,   /* connecting or the head took too long, or a hurried body paused too long */
     UPSTREAM_RESET,     /* closed or broke before a head came */
     UPSTREAM_TRUNCATED, /* broke after the head: the body is not whole */
 };
@@ -55,8 +55,7 @@ struct upstream_head {
 };
 
 struct upstream_callbacks {
-    /* streams: the body may pause for hours (event streams). */
-    void (*on_head)(void *data, const struct upstream_head *head, bool *ret_streams);
+    void (*on_head)(void *data, const struct upstream_head *head);
     void (*on_body)(void *data, struct span bytes);
     void (*on_end)(void *data, enum upstream_end end);
 };
@@ -73,7 +72,7 @@ struct upstream_request {
 /* Begins. data must live until the end or the cancel. NULL: it has already ended (on_end was called). */
 struct upstream_call *upstream_call_start(struct upstream *u, struct upstream_request *request, const struct upstream_callbacks *callbacks, void *data);
 void upstream_call_cancel(struct upstream_call *call);
-/* Nobody listens any more, but the call shall run to its end: silence is limited again. */
+/* Nobody listens any more, but the call shall run to its end: pauses in its body are limited by the first-byte timeout. */
 void upstream_call_hurry(struct upstream_call *call);
 /* Back-pressure: no on_body between pause and resume. */
 void upstream_call_pause(struct upstream_call *call);

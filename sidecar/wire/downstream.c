@@ -17,6 +17,7 @@ struct downstream {
     struct buf pending; /* not yet handed to h2o */
     struct buf flying;  /* being written */
     char frame[24];     /* head of the chunk in flight */
+    char date[H2O_TIMESTR_RFC1123_LEN + 1]; /* the upstream's; empty: h2o's own */
     bool started, is_chunked, writing, ending, aborting, watching;
 };
 
@@ -208,6 +209,37 @@ void downstream_watch(struct downstream *d)
     h2o_socket_read_start(sock, on_readable);
 }
 
+void downstream_set_date(struct downstream *d, struct span date)
+{
+    if (date.n == H2O_TIMESTR_RFC1123_LEN)
+        memcpy(d->date, date.p, date.n);
+}
+
+/* Starts the answer; its head goes out within. h2o writes Date from the context's cached clock text and from nowhere else, so the upstream's is
+ * lent to that cache while the head is flattened. */
+static void send_head(struct downstream *d)
+{
+    h2o_req_t *req = d->req;
+    h2o_context_t *ctx = req->conn->ctx;
+    char *text, own[sizeof(d->date)];
+    h2o_timestamp_t now;
+
+    h2o_start_response(req, &d->generator);
+    if (d->date[0] == '\0') {
+        flush(d);
+        return;
+    }
+    /* refreshes the cache for this turn of the loop, and keeps its text alive: d may be gone after an ending flush */
+    h2o_get_timestamp(ctx, &req->pool, &now);
+    h2o_mem_addref_shared(now.str);
+    text = now.str->rfc1123;
+    memcpy(own, text, sizeof(own));
+    memcpy(text, d->date, sizeof(own));
+    flush(d);
+    memcpy(text, own, sizeof(own));
+    h2o_mem_release_shared(now.str);
+}
+
 void downstream_start(struct downstream *d, size_t content_bytes)
 {
     h2o_req_t *req = d->req;
@@ -222,8 +254,7 @@ void downstream_start(struct downstream *d, size_t content_bytes)
             req->http1_is_persistent = 0;
         }
     }
-    h2o_start_response(req, &d->generator);
-    flush(d);
+    send_head(d);
 }
 
 void downstream_start_bodyless(struct downstream *d, size_t content_bytes)
@@ -232,8 +263,7 @@ void downstream_start_bodyless(struct downstream *d, size_t content_bytes)
     d->ending = true;
     d->owner = NULL;
     d->req->res.content_length = content_bytes;
-    h2o_start_response(d->req, &d->generator);
-    flush(d);
+    send_head(d);
 }
 
 size_t downstream_write(struct downstream *d, struct span bytes)

@@ -33,6 +33,8 @@ void downstream_watch(struct downstream *d);
 /* Gives the request back to be answered directly, before anything was started; d is of no further use. */
 h2o_req_t *downstream_take(struct downstream *d);
 
+/* The upstream's Date, to be relayed instead of h2o's own; before the start. Ignored unless it has the length of an HTTP date. */
+void downstream_set_date(struct downstream *d, struct span date);
 /* Sends status and headers (already in req->res) at once. content_bytes: SIZE_MAX when unknown (chunked, or until close for HTTP/1.0). */
 void downstream_start(struct downstream *d, size_t content_bytes);
 /* Sends a head that has no body behind it (HEAD, 204, 304) and ends the answer. content_bytes: what Content-Length says; SIZE_MAX: no such header. */

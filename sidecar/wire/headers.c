@@ -315,6 +315,13 @@ static bool is_unkeyed(struct span element, void *ctx)
     return true;
 }
 
+/* Vary by who asks: the reply is his alone, and the principal tells callers apart */
+static bool is_by_caller(struct span element, void *ctx)
+{
+    (void)ctx;
+    return span_ieq(element, SPAN("authorization")) || span_ieq(element, SPAN("cookie")) || span_ieq(element, SPAN("mcp-session-id"));
+}
+
 static bool is_no_store(struct span element, void *ctx)
 {
     (void)ctx;
@@ -356,8 +363,11 @@ void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char
             reply->sets_cookie = true;
         } else if (span_eq(name, SPAN("vary"))) {
             reply->vary_unkeyed |= any_element(value, is_unkeyed, &known);
+            reply->is_private |= any_element(value, is_by_caller, NULL);
         } else if (span_eq(name, SPAN("mcp-session-id"))) {
             ret->session = value;
+        } else if (span_eq(name, SPAN("date"))) {
+            ret->date = value;
         }
     }
 }

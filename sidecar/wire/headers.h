@@ -41,12 +41,13 @@ char *wire_request_head(h2o_req_t *req, struct span host, bool identity_encoding
 struct wire_reply_facts {
     struct cp_reply reply;   /* server_asked and id_matches are left alone */
     struct span session;     /* Mcp-Session-Id, borrowed from the headers */
+    struct span date;        /* borrowed from the headers */
 };
 /* keyed_headers: lower-case names of the request headers that are in the key, for Vary. */
 void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char *const *keyed_headers, size_t keyed_count,
                      struct wire_reply_facts *ret);
 
-/* Copies an upstream reply's end-to-end headers into the request's response. Date and framing are ours. */
+/* Copies an upstream reply's end-to-end headers into the request's response, but for Date, which h2o writes itself (downstream_set_date). */
 void wire_reply_copy(h2o_req_t *req, const h2o_header_t *headers, size_t count);
 
 #endif
