@@ -148,10 +148,13 @@ test('a trace of the fill is not replayed; every other byte of _meta is', async 
     }
 });
 
-test('a restart keeps every byte', async () => {
+for (const how of ['stop', 'kill9']) test(`a restart after ${how} keeps every byte`, async () => {
     stand.upstream.on('read-restart', (request) => request.result(complete('\u00e9 \ud83d\ude00')));
-    const before = await stand.fill(callTool('read-restart', {}));
+    // The port changes, and Host is part of the question.
+    const request = callTool('read-restart', { how }, { headers: { Host: 'mcp.example' } });
+    const before = await stand.fill(request);
+    await stand.sidecar[how]();
     await stand.sidecar.restart();
-    const hit = await stand.expect('hit', callTool('read-restart', {}));
+    const hit = await stand.expect('hit', request);
     assertSameBytes(hit.bytes, before.bytes, 'after a restart');
 });

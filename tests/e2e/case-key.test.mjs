@@ -246,7 +246,7 @@ test('another token, another scheme, another spelling, none: each is somebody el
         await stand.fill(call('Bearer alpha'));
         await stand.expect('hit', call('Bearer alpha'));
         for (const other of ['Bearer beta', 'Bearer Alpha', 'Basic alpha', 'bearer alpha', 'Bearer alpha2', 'Bearer', null]) {
-            const answer = await stand.expect('miss', call(other), `${name}, ${other}`);
+            const answer = await stand.expect(other === null ? 'bypass:anonymous' : 'miss', call(other), `${name}, ${other}`);
             assert.equal((await messageOf(answer)).result.content[0].text, other ?? 'nobody');
         }
         const twice = await stand.ask(call(['Bearer alpha', 'Bearer beta']));
@@ -274,7 +274,7 @@ test('Vary splits or forbids: a language that is keyed shares nothing, one that 
     stand.upstream.on('read-vary', (request) => request.result(complete(request.header('accept-language') ?? 'none'), { headers: { Vary: 'Accept-Language' } }));
     const call = (language) => callTool('read-vary', {}, { headers: { 'Accept-Language': language } });
     await partition('read-vary', call('de'), { same: [['de', call('de')]], different: [['fr', call('fr')], ['none', call(null)]] });
-    for (const [n, vary] of ['*', 'X-Tenant', 'Accept-Language, X-Tenant', 'Cookie'].entries()) {
+    for (const [n, vary] of ['*', 'X-Tenant', 'Accept-Language, X-Tenant', 'x-tenant,accept'].entries()) {
         stand.upstream.on(`read-vary-${n}`, (request) => request.result(complete('x'), { headers: { Vary: vary } }));
         await stand.expectNotStored(callTool(`read-vary-${n}`, {}));
     }
@@ -282,6 +282,19 @@ test('Vary splits or forbids: a language that is keyed shares nothing, one that 
         stand.upstream.on(`read-vary-fine-${n}`, (request) => request.result(complete('x'), { headers: { Vary: vary } }));
         await stand.fill(callTool(`read-vary-fine-${n}`, {}));
         await stand.expect('hit', callTool(`read-vary-fine-${n}`, {}), vary);
+    }
+});
+
+test('Vary names a credential that the key does not contain: nobody gets the answer for another one', async () => {
+    const credentials = [['read-vary-cookie', 'Cookie', callTool], ['shared-vary-cookie', 'Cookie', callTool], ['mine-vary-session', 'Mcp-Session-Id', legacyCall]];
+    for (const id of ['vary-a', 'vary-b']) await session(id, '2025-11-25');
+    for (const [name, header, call] of credentials) {
+        stand.upstream.on(name, (request) => request.result({ ...(call === callTool ? { resultType: 'complete' } : {}), content: [{ type: 'text', text: request.header(header) }] }, { headers: { Vary: header } }));
+        for (const value of ['vary-a', 'vary-b', 'vary-a']) {
+            const answer = await stand.ask(call(name, {}, { headers: { [header]: value } }));
+            assert.equal((await messageOf(answer)).result.content[0].text, value, `${name}, ${header}: ${value}, ${answer.header('cache-status')}`);
+            await stand.settle();
+        }
     }
 });
 
@@ -398,7 +411,11 @@ test('sessions: by default an entry belongs to one session of one caller', async
     const thief = await stand.ask(call('own-1', { token: 'beta' }));
     await thief.body();
     assert.notEqual(outcomeOf(thief), 'hit', 'the same session with another token');
-    await stand.expect('bypass:session', call('never-seen'), 'a session that was not opened through here');
+    await stand.ask(call('never-seen')).then(async (answer) => assert.equal((await messageOf(answer)).result.content[0].text, 'never-seen'));
+    stand.upstream.on('mine-session', (request) => request.result({ content: [{ type: 'text', text: request.header('mcp-session-id') ?? 'none' }] }));
+    await stand.fill(legacyCall('mine-session', {}, { session: 'own-1' }));
+    await stand.expect('hit', legacyCall('mine-session', {}, { session: 'own-2' }), 'shared by scope: principal');
+    await stand.expect('bypass:session', legacyCall('mine-session', {}, { session: 'never-seen-either' }), 'a session whose initialize was not seen here shares nothing');
     const echoed = await stand.expect('hit', call('own-1'));
     assert.ok([undefined, 'own-1'].includes(echoed.header('mcp-session-id')));
 });
@@ -511,7 +528,7 @@ test('server/discover and the four lists live on the server\'s own hints', async
 test('methods that are no reads are never looked up', async () => {
     stand.upstream.fallback = (request) => request.result({ resultType: 'complete', ttlMs: 60000, cacheScope: 'public' });
     for (const method of ['completion/complete', 'prompts/get', 'ping', 'logging/setLevel', 'tasks/get', 'tasks/cancel', 'vendor/read', 'resources/subscribe', 'Tools/Call']) {
-        const request = modern(method, { name: 'read-any', taskId: 't' });
+        const request = modern(method, { name: 'read-any', taskId: 't', uri: 'doc://any' });
         for (const answer of [await stand.ask(request), await stand.settle(), await stand.ask(request)]) {
             await answer?.body();
             if (answer) assert.match(outcomeOf(answer), /^bypass:(method|no-rule)$/, method);
