@@ -12,6 +12,7 @@ import { before, after, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { connectV1, connectV2, textOf } from './lib/clients.mjs';
 import { Sidecar } from './lib/sidecar.mjs';
+import { missThenHit } from './lib/stories.mjs';
 import { startLegacy } from './lib/upstreams/legacy.mjs';
 import { startModern } from './lib/upstreams/modern.mjs';
 import { readPolicy } from './lib/upstreams/world.mjs';
@@ -200,11 +201,9 @@ describe('an https upstream', () => {
             const upstream = await start({ t, tls: await tls('good') });
             const sidecar = await Sidecar.start(readPolicy, { t, upstream, flags: ['--upstream-ca', path.join(dir, 'ca.pem')] });
             const caller = await connect(sidecar.url, { t, token: 'ann' });
-            for (const expected of ['miss', 'hit']) {
-                const { result, outcome } = await caller.call('echo', { text: 'secret' });
-                assert.deepEqual([textOf(result), outcome], ['secret', expected]);
-            }
-            assert.equal(upstream.world.timesRun('echo'), 1);
+            const { hit, misses } = await missThenHit(() => caller.call('echo', { text: 'secret' }));
+            assert.equal(textOf(hit.result), 'secret');
+            assert.equal(upstream.world.timesRun('echo'), misses);
         });
     }
 

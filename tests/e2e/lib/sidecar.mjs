@@ -89,7 +89,9 @@ export class Sidecar {
 
     async #launch() {
         const { upstream, store, storeSize, flags, binary, env } = this.#settings;
-        const args = ['serve', '--listen', '127.0.0.1:0', '--upstream', upstream, '--policy', this.policyFile, '--store', store, '--store-size', storeSize, '--log', 'text', ...flags];
+        // A free port at first; then the same again, because Host is part of what a client asked for.
+        const listen = this.origin === undefined ? '127.0.0.1:0' : new URL(this.origin).host;
+        const args = ['serve', '--listen', listen, '--upstream', upstream, '--policy', this.policyFile, '--store', store, '--store-size', storeSize, '--log', 'text', ...flags];
         const child = spawn(binary, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'pipe'] });
         this.#child = child;
         alive.add(child);
@@ -159,7 +161,7 @@ export class Sidecar {
         return { code, signal: signalled };
     }
 
-    /** Starts again on the same store and policy. The port is a new one: read `url` again. */
+    /** Starts again on the same address, store and policy. */
     async restart() {
         await this.stop();
         await this.#launch();

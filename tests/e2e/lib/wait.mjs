@@ -9,7 +9,7 @@ export async function until(condition, { withinMs = 15_000, everyMs = 20, what =
     for (;;) {
         const value = await condition();
         if (value) return value;
-        if (performance.now() > deadline) throw new Error(`waited ${withinMs} ms in vain for ${what}`);
+        if (performance.now() > deadline) throw new Error(`waited ${withinMs} ms in vain for ${typeof what === 'function' ? what() : what}`);
         await sleep(everyMs);
     }
 }
@@ -48,11 +48,12 @@ export class Gate {
         });
     }
 
+    /** Lets this many through, now or later; Infinity takes the gate off its hinges. */
     open(times = 1) {
-        for (let i = 0; i < times; i++) {
-            const next = this.#waiting.shift();
-            if (next) next();
-            else this.#passes += 1;
+        this.#passes += times;
+        while (this.#passes > 0 && this.#waiting.length > 0) {
+            this.#passes -= 1;
+            this.#waiting.shift()();
         }
     }
 }
