@@ -46,20 +46,22 @@ describe('v2 client, modern only', () => {
         },
     });
 
-    test('server/discover is kept, per caller', async (t) => {
-        const upstream = await startModern({ t });
-        const sidecar = await Sidecar.start(readPolicy, { t, upstream });
-        const discover = async (token) => {
-            const caller = await connectV2(sidecar.url, { t, token });
-            await caller.close();
-            return caller.last('server/discover');
-        };
-        await until(async () => (await discover('ann')).outcome === 'hit', { what: 'a hit for ann' });
-        const arrived = upstream.world.arrived('server/discover');
-        // Its hint is public, but nobody is answered from the store before the upstream has accepted him once.
-        assert.equal((await discover('bob')).outcome, 'miss');
-        assert.equal(upstream.world.arrived('server/discover'), arrived + 1);
-    });
+    for (const scope of ['public', 'private']) {
+        test(`server/discover is kept: its hint is ${scope}`, async (t) => {
+            const upstream = await startModern({ t, scope });
+            const sidecar = await Sidecar.start(readPolicy, { t, upstream });
+            const discover = async (token) => {
+                const caller = await connectV2(sidecar.url, { t, token });
+                await caller.close();
+                return caller.last('server/discover');
+            };
+            await until(async () => (await discover('ann')).outcome === 'hit', { what: 'a hit for ann' });
+            const arrived = upstream.world.arrived('server/discover');
+            assert.equal((await discover('ann')).outcome, 'hit');
+            assert.equal(upstream.world.arrived('server/discover'), arrived);
+            if (scope === 'private') assert.equal((await discover('bob')).outcome, 'miss');
+        });
+    }
 
     test('without hints nothing is kept but what the policy grants by itself', async (t) => {
         const upstream = await startModern({ t, hints: false });
