@@ -39,7 +39,7 @@ int cp_duration_parse(struct span text, int64_t *ret_ms)
     static const struct {
         const char *name;
         uint64_t ms;
-    } units[] = {{"h", 3600 * 1000}, {"m", 60 * 1000}, {"s", 1000}, {"ms", 1}};
+    } units[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
     const size_t unit_count = sizeof(units) / sizeof(units[0]);
     uint64_t total = 0;
     size_t next_unit = 0; /* 1h30m, never 30m1h: each unit at most once, larger ones first */
@@ -74,17 +74,8 @@ int cp_size_parse(struct span text, uint64_t *ret_bytes)
         const char *name;
         uint64_t bytes;
     } units[] = {
-        {"", 1},
-        {"B", 1},
-        {"KiB", 1ULL << 10},
-        {"MiB", 1ULL << 20},
-        {"GiB", 1ULL << 30},
-        {"TiB", 1ULL << 40},
-        {"kB", 1000},
-        {"KB", 1000},
-        {"MB", 1000 * 1000},
-        {"GB", 1000 * 1000 * 1000},
-        {"TB", 1000ULL * 1000 * 1000 * 1000},
+        {"", 1},      {"B", 1},     {"KiB", 1ULL << 10}, {"MiB", 1ULL << 20}, {"GiB", 1ULL << 30},   {"TiB", 1ULL << 40},
+        {"kB", 1000}, {"KB", 1000}, {"MB", 1000000},     {"GB", 1000000000},  {"TB", 1000000000000},
     };
     size_t at = 0;
     uint64_t number;

@@ -67,8 +67,8 @@ static int set_defaults(struct cp_policy *policy)
 {
     policy->refs = 1;
     policy->probe = true;
-    policy->lease_ms = 60 * 1000;
-    policy->grant_ms = 60 * 60 * 1000;
+    policy->lease_ms = 60000;
+    policy->grant_ms = 3600000;
     policy->lists_mode = CP_TTL_HINT;
     policy->resources_mode = CP_TTL_HINT;
     int r = one_name("authorization", &policy->identity_headers, &policy->identity_header_count);
@@ -84,7 +84,7 @@ static int set_built_in_classes(struct cp_reader *reader)
     static const struct {
         const char *name;
         int64_t ttl_ms;
-    } built_in[] = {{"static", 10 * 60 * 1000}, {"semi-dynamic", 15 * 1000}, {"realtime", 1000}, {"write", 0}};
+    } built_in[] = {{"static", 600000}, {"semi-dynamic", 15000}, {"realtime", 1000}, {"write", 0}};
     const size_t count = sizeof(built_in) / sizeof(built_in[0]);
 
     reader->classes = calloc(count, sizeof(*reader->classes));

@@ -10,7 +10,7 @@
 #include "template.h"
 
 /* Ceiling of every duration that keeps an answer: 24 h, as the SDKs clamp ttlMs. Written larger: an error that says so. */
-#define CP_TTL_MAX_MS (24 * 60 * 60 * 1000LL)
+#define CP_TTL_MAX_MS (24LL * 60 * 60 * 1000)
 /* Largest text of a policy; a larger one is an error. */
 #define CP_POLICY_TEXT_MAX_BYTES ((size_t)1024 * 1024)
 

@@ -144,7 +144,7 @@ static void read_templates(struct cp_reader *reader, const struct cp_tree_node *
     const struct cp_tree_node *item;
 
     *ret = read_items(reader, node, what, sizeof(**ret), &item);
-    for (; item != NULL; item = item->next) {
+    for (; *ret != NULL && item != NULL; item = item->next) {
         struct cp_template *t = &(*ret)[*ret_count];
         if (!read_template(reader, item, what, t))
             continue;
@@ -166,7 +166,7 @@ static void read_key(struct cp_reader *reader, const struct cp_tree_node *node, 
     if (node == NULL || !cp_read_map(reader, node, "a rule's key", keys, COUNT(keys), found))
         return;
     rule->ignore = read_items(reader, found[0], "ignore", sizeof(*rule->ignore), &item);
-    for (; item != NULL; item = item->next) {
+    for (; rule->ignore != NULL && item != NULL; item = item->next) {
         struct cp_error error = {0};
         if (item->type != CP_TREE_WORD || item->text.n == 0) {
             READER_ERROR(reader, item, "'ignore' wants JSON Pointers into the arguments, as in [/request_id]");
@@ -202,7 +202,7 @@ static const struct cp_class *find_class(struct cp_reader *reader, const struct 
         if (span_eq(reader->classes[i].name, name))
             return &reader->classes[i];
     }
-    const char **names = calloc(reader->class_count, sizeof(*names));
+    const char **names = calloc(reader->class_count + 1, sizeof(*names));
     if (names == NULL) {
         reader->no_memory = true;
         return NULL;

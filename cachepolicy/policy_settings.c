@@ -2,6 +2,7 @@
 /* Settings of a policy: version, identity, key, defaults, classes, mode. Rules are in policy_rules.c.
  * Always: what may stand once stands once in all texts together, so that the order of files never decides who sees what.
  * Thread: one parse, one reader. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "reader.h"
@@ -281,8 +282,7 @@ static void read_class(struct cp_reader *reader, const struct cp_tree_node *node
         return;
     }
     cp_quote(node->name, &q);
-    what[0] = '\0';
-    strcat(strcat(strcat(what, "class '"), q.text), "'");
+    snprintf(what, sizeof(what), "class '%s'", q.text);
     if (!cp_read_map(reader, node, what, keys, COUNT(keys), found))
         return;
     if (found[TTL] == NULL)

@@ -21,20 +21,12 @@ void cp_reader_error(struct cp_reader *reader, unsigned line, unsigned column, c
     va_start(args, format);
     vsnprintf(error.text, sizeof(error.text), format, args);
     va_end(args);
+    /* A sentence of the pointer's or the template's quotes the text as it stands: one error is one line all the same. */
+    for (char *c = error.text; *c != '\0'; c++) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+    }
     cp_errors_add(reader->errors, reader->file, line, column, "%s", error.text);
-}
-
-const char *cp_quote(struct span word, struct cp_quoted *buffer)
-{
-    size_t room = sizeof(buffer->text) - 4, n = word.n < room ? word.n : room;
-
-    /* Not in the middle of a character. */
-    while (n < word.n && n > 0 && ((unsigned char)word.p[n] & 0xc0) == 0x80)
-        n--;
-    for (size_t i = 0; i < n; i++)
-        buffer->text[i] = (unsigned char)word.p[i] < 0x20 || word.p[i] == 0x7f ? '?' : word.p[i];
-    snprintf(buffer->text + n, sizeof(buffer->text) - n, "%s", n < word.n ? "..." : "");
-    return buffer->text;
 }
 
 /* How many letters must be put in, taken out or changed. Both at most SUGGEST_MAX_BYTES. */

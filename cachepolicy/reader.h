@@ -54,12 +54,6 @@ void cp_reader_error(struct cp_reader *reader, unsigned line, unsigned column, c
     __attribute__((format(printf, 4, 5)));
 #define READER_ERROR(reader, node, ...) cp_reader_error(reader, (node)->line, (node)->column, __VA_ARGS__)
 
-/* A word as messages quote it: without control characters, and not longer than a line. One buffer per word in a sentence. */
-struct cp_quoted {
-    char text[64];
-};
-const char *cp_quote(struct span word, struct cp_quoted *buffer);
-
 /* The candidate that was probably meant, or NULL. */
 const char *cp_suggest(struct span word, const char *const *candidates, size_t count);
 

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define PIECES_MAX 32
+#define POINTERS_MAX 16
 
 static int say(struct cp_error *reterr, const char *sentence)
 {
@@ -15,7 +15,7 @@ static int say(struct cp_error *reterr, const char *sentence)
     return -EINVAL;
 }
 
-/* Appends one piece; t->pieces has room for PIECES_MAX. */
+/* Appends one piece; t->pieces has room for it. */
 static int add_pointer(struct cp_template *t, struct span text, struct cp_error *reterr)
 {
     if (text.n == 0 || text.p[0] != '/')
@@ -33,8 +33,6 @@ static int cut(struct cp_template *t, struct span text, struct cp_error *reterr)
     for (size_t at = 0; at < text.n;) {
         const char *rest = text.p + at;
         size_t rest_n = text.n - at;
-        if (t->count == PIECES_MAX)
-            return say(reterr, "the template has too many pieces");
         if (*rest == '{') {
             const char *end = memchr(rest, '}', rest_n);
             if (end == NULL)
@@ -58,12 +56,17 @@ static int cut(struct cp_template *t, struct span text, struct cp_error *reterr)
 int cp_template_parse(struct span text, struct cp_template *ret, struct cp_error *reterr)
 {
     struct cp_template t = {0};
+    size_t pointers = 0;
     int r;
 
     if (text.n == 0)
         return say(reterr, "a template must not be empty");
+    for (size_t i = 0; i < text.n; i++)
+        pointers += text.p[i] == '{';
+    if (pointers > POINTERS_MAX)
+        return say(reterr, "the template has too many pointers: 16 are the most");
     t.text = malloc(text.n + 1);
-    t.pieces = calloc(PIECES_MAX, sizeof(*t.pieces));
+    t.pieces = calloc(2 * pointers + 1, sizeof(*t.pieces)); /* text before, between and behind them */
     if (t.text == NULL || t.pieces == NULL) {
         r = -ENOMEM;
         goto out;
@@ -73,10 +76,6 @@ int cp_template_parse(struct span text, struct cp_template *ret, struct cp_error
     r = cut(&t, (struct span){t.text, text.n}, reterr);
     if (r < 0)
         goto out;
-    /* Cannot fail in a way that matters: a block that did not shrink is only larger. */
-    struct cp_template_piece *fitted = realloc(t.pieces, t.count * sizeof(*t.pieces));
-    if (fitted != NULL)
-        t.pieces = fitted;
     *ret = t;
     return 0;
 out:

@@ -6,6 +6,7 @@
 #include "tree.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <yaml.h>
 
@@ -107,6 +108,23 @@ static bool is_tab_indented(struct span text, size_t line)
     return at < text.n && text.p[at] == '\t';
 }
 
+const char *cp_quote(struct span word, struct cp_quoted *buffer)
+{
+    size_t room = sizeof(buffer->text) - 4, n = word.n < room ? word.n : room;
+
+    /* Not in the middle of a character. */
+    while (n < word.n && n > 0 && ((unsigned char)word.p[n] & 0xc0) == 0x80)
+        n--;
+    for (size_t i = 0; i < n; i++) {
+        char c = word.p[i];
+        if ((unsigned char)c < 0x20 || c == 0x7f)
+            c = '?';
+        buffer->text[i] = c;
+    }
+    snprintf(buffer->text + n, sizeof(buffer->text) - n, "%s", n < word.n ? "..." : "");
+    return buffer->text;
+}
+
 /* ---- building ---------------------------------------------------------------------------------------------------------- */
 
 struct builder {
@@ -141,9 +159,13 @@ static bool is_null_word(struct span s)
     return s.n == 0 || span_eq(s, SPAN("~")) || span_eq(s, SPAN("null")) || span_eq(s, SPAN("Null")) || span_eq(s, SPAN("NULL"));
 }
 
+struct named {
+    const struct cp_tree_node *member;
+};
+
 static int by_name(const void *pa, const void *pb)
 {
-    const struct cp_tree_node *a = *(const struct cp_tree_node *const *)pa, *b = *(const struct cp_tree_node *const *)pb;
+    const struct cp_tree_node *a = ((const struct named *)pa)->member, *b = ((const struct named *)pb)->member;
     int order = span_cmp(a->name, b->name);
 
     if (order != 0)
@@ -156,22 +178,23 @@ static int by_name(const void *pa, const void *pb)
 /* Names that a mapping gives twice: the later one would silently win, or lose. */
 static int check_names(struct builder *b, const struct cp_tree_node *map)
 {
-    if (map->count < 2)
+    if (map == NULL || map->count < 2)
         return 0;
-    const struct cp_tree_node **sorted = calloc(map->count, sizeof(*sorted));
+    struct named *sorted = calloc(map->count, sizeof(*sorted));
     if (sorted == NULL)
         return -ENOMEM;
     size_t n = 0;
     for (const struct cp_tree_node *member = map->child; member != NULL; member = member->next)
-        sorted[n++] = member;
+        sorted[n++].member = member;
     qsort(sorted, n, sizeof(*sorted), by_name);
     for (size_t i = 1; i < n; i++) {
-        const struct cp_tree_node *first = sorted[i - 1], *again = sorted[i];
+        const struct cp_tree_node *first = sorted[i - 1].member, *again = sorted[i].member;
+        struct cp_quoted q;
         if (!span_eq(first->name, again->name))
             continue;
         b->is_bad = true;
-        cp_errors_add(b->errors, b->file, again->name_line, again->name_column, "'%.*s' is given twice; the first stands at %u:%u",
-                      (int)(again->name.n < 60 ? again->name.n : 60), again->name.p, first->name_line, first->name_column);
+        cp_errors_add(b->errors, b->file, again->name_line, again->name_column, "'%s' is given twice; the first stands at %u:%u",
+                      cp_quote(again->name, &q), first->name_line, first->name_column);
     }
     free(sorted);
     return 0;
@@ -182,10 +205,10 @@ static int check_names(struct builder *b, const struct cp_tree_node *map)
 /* A container that is still open. */
 struct frame {
     struct cp_tree_node *node;
-    struct cp_tree_node *last;
-    struct span name; /* a mapping whose key has come and whose value has not */
+    struct cp_tree_node **link; /* where the next child is hung */
+    struct span name;           /* a mapping whose key has come and whose value has not */
     unsigned name_line, name_column;
-    bool has_name;
+    bool is_map, has_name;
 };
 
 struct yaml_builder {
@@ -222,22 +245,19 @@ static int on_key(struct yaml_builder *y, struct frame *frame, const yaml_event_
 /* Hangs a value where the text has it: into the open container, or as the root. */
 static void hang(struct yaml_builder *y, struct cp_tree_node *node)
 {
-    if (y->depth == 0) {
+    struct frame *frame = y->depth > 0 ? &y->frames[y->depth - 1] : NULL;
+    if (frame == NULL || frame->node == NULL) {
         y->b->tree.root = node;
         return;
     }
-    struct frame *frame = &y->frames[y->depth - 1];
-    if (frame->node->type == CP_TREE_MAP) {
+    if (frame->is_map) {
         node->name = frame->name;
         node->name_line = frame->name_line;
         node->name_column = frame->name_column;
         frame->has_name = false;
     }
-    if (frame->last != NULL)
-        frame->last->next = node;
-    else
-        frame->node->child = node;
-    frame->last = node;
+    *frame->link = node;
+    frame->link = &node->next;
     frame->node->count++;
 }
 
@@ -263,14 +283,16 @@ static int on_value(struct yaml_builder *y, const yaml_event_t *event)
     if (anchor != NULL)
         return fatal(b, line, column, "anchors (&name) and aliases (*name) are not read here: write the value out");
     if (tag != NULL) {
+        struct cp_quoted q;
         b->is_bad = true;
-        cp_errors_add(b->errors, b->file, line, column, "tags such as '%.40s' are not read here: leave it out", (const char *)tag);
+        cp_errors_add(b->errors, b->file, line, column, "tags such as '%s' are not read here: leave it out",
+                      cp_quote(span_of((const char *)tag), &q));
     }
     if (++b->nodes > NODES_MAX)
         return fatal(b, line, column, "the text holds more than 65536 values");
 
     struct frame *frame = y->depth > 0 ? &y->frames[y->depth - 1] : NULL;
-    if (frame != NULL && frame->node->type == CP_TREE_MAP && !frame->has_name)
+    if (frame != NULL && frame->is_map && !frame->has_name)
         return on_key(y, frame, event);
 
     struct cp_tree_node *node = node_new(b, type, line, column);
@@ -291,7 +313,7 @@ static int on_value(struct yaml_builder *y, const yaml_event_t *event)
         return 0;
     if (y->depth == DEPTH_MAX)
         return fatal(b, line, column, "lists and mappings are nested too deep");
-    y->frames[y->depth++] = (struct frame){.node = node};
+    y->frames[y->depth++] = (struct frame){.node = node, .link = &node->child, .is_map = type == CP_TREE_MAP};
     return 0;
 }
 
@@ -416,6 +438,12 @@ struct json_builder {
     struct cursor cursor;
 };
 
+/* A decoded string is absent only when memory ran out. */
+static int copy_decoded(struct cp_tree *tree, struct span decoded, struct span *ret)
+{
+    return decoded.p != NULL ? tree_copy(tree, decoded, ret) : -ENOMEM;
+}
+
 /* Recursion ends at DEPTH_MAX: the scan had that limit. */
 static int build_json_node(struct json_builder *j, const struct cp_json_node *from, struct cp_tree_node **ret)
 {
@@ -429,7 +457,7 @@ static int build_json_node(struct json_builder *j, const struct cp_json_node *fr
         cursor_to(&j->cursor, from->name_start - 1); /* its quote */
         node->name_line = j->cursor.line;
         node->name_column = j->cursor.column;
-        r = tree_copy(&b->tree, cp_json_name(j->doc, from), &node->name);
+        r = copy_decoded(&b->tree, cp_json_name(j->doc, from), &node->name);
         if (r < 0)
             return r;
     }
@@ -439,15 +467,14 @@ static int build_json_node(struct json_builder *j, const struct cp_json_node *fr
 
     switch ((enum cp_json_type)from->type) {
     case CP_JSON_NULL:
-        node->type = CP_TREE_NULL;
-        /* fall through */
     case CP_JSON_FALSE:
     case CP_JSON_TRUE:
     case CP_JSON_NUMBER:
+        node->type = from->type == CP_JSON_NULL ? CP_TREE_NULL : CP_TREE_WORD;
         r = tree_copy(&b->tree, cp_json_raw(j->doc, from), &node->text);
         break;
     case CP_JSON_STRING:
-        r = tree_copy(&b->tree, cp_json_text(j->doc, from), &node->text);
+        r = copy_decoded(&b->tree, cp_json_text(j->doc, from), &node->text);
         break;
     case CP_JSON_ARRAY:
     case CP_JSON_OBJECT:

@@ -37,4 +37,10 @@ struct cp_tree {
 int cp_tree_parse(const char *file, struct span text, struct cp_tree *ret, struct cp_errors *errors);
 void cp_tree_done(struct cp_tree *tree);
 
+/* A word as messages quote it: without control characters, and not longer than a line. One buffer per word in a sentence. */
+struct cp_quoted {
+    char text[64];
+};
+const char *cp_quote(struct span word, struct cp_quoted *buffer);
+
 #endif

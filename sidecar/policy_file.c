@@ -105,8 +105,8 @@ static int read_all(int fd, size_t limit, char **ret, size_t *ret_n)
 /* path is what messages say. The name `path` is copied. */
 static int add_file(struct texts *texts, int fd, const char *path, struct cp_errors *errors)
 {
-    char *text;
-    size_t n;
+    char *text = NULL;
+    size_t n = 0;
 
     int r = read_all(fd, CP_POLICY_TEXT_MAX_BYTES, &text, &n);
     if (r == -ENOMEM)

@@ -282,25 +282,24 @@ static void scopes_follow_era_and_rule(void **state)
     (void)state;
     static const struct {
         const char *body;
-        bool may_public;
         enum cp_scope private_scope;
-        bool hint_counts;
+        bool may_public, hint_counts;
     } rows[] = {
-        {LIST, true, CP_SCOPE_PRINCIPAL, true},
-        {DISCOVER, true, CP_SCOPE_PRINCIPAL, true},
-        {READ("x://y"), true, CP_SCOPE_PRINCIPAL, true},
-        {READ("all://y"), true, CP_SCOPE_PRINCIPAL, true},
-        {READ("mine://y"), false, CP_SCOPE_PRINCIPAL, true},
-        {READ("session://y"), false, CP_SCOPE_PRINCIPAL, true},
-        {CALL("read"), false, CP_SCOPE_PRINCIPAL, false},
-        {CALL("mine"), false, CP_SCOPE_PRINCIPAL, false},
-        {CALL("all"), true, CP_SCOPE_PRINCIPAL, false},
-        {OLD_READ("cap://y"), false, CP_SCOPE_SESSION, false},
-        {OLD_READ("all://y"), true, CP_SCOPE_SESSION, false},
-        {OLD_READ("mine://y"), false, CP_SCOPE_PRINCIPAL, false},
-        {OLD_CALL("read"), false, CP_SCOPE_SESSION, false},
-        {OLD_CALL("mine"), false, CP_SCOPE_PRINCIPAL, false},
-        {OLD_CALL("all"), true, CP_SCOPE_SESSION, false},
+        {LIST, CP_SCOPE_PRINCIPAL, true, true},
+        {DISCOVER, CP_SCOPE_PRINCIPAL, true, true},
+        {READ("x://y"), CP_SCOPE_PRINCIPAL, true, true},
+        {READ("all://y"), CP_SCOPE_PRINCIPAL, true, true},
+        {READ("mine://y"), CP_SCOPE_PRINCIPAL, false, true},
+        {READ("session://y"), CP_SCOPE_PRINCIPAL, false, true},
+        {CALL("read"), CP_SCOPE_PRINCIPAL, false, false},
+        {CALL("mine"), CP_SCOPE_PRINCIPAL, false, false},
+        {CALL("all"), CP_SCOPE_PRINCIPAL, true, false},
+        {OLD_READ("cap://y"), CP_SCOPE_SESSION, false, false},
+        {OLD_READ("all://y"), CP_SCOPE_SESSION, true, false},
+        {OLD_READ("mine://y"), CP_SCOPE_PRINCIPAL, false, false},
+        {OLD_CALL("read"), CP_SCOPE_SESSION, false, false},
+        {OLD_CALL("mine"), CP_SCOPE_PRINCIPAL, false, false},
+        {OLD_CALL("all"), CP_SCOPE_SESSION, true, false},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

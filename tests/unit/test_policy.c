@@ -291,6 +291,7 @@ static void mistakes_are_named_with_their_place(void **state)
         {"version: 1\ntools: [[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]\n", 2, 23, "nested too deep"},
         {"version: 1\nversion: 1\n", 2, 1, "'version' is given twice; the first stands at 1:1"},
         {"{\"version\":1,\n \"version\":1}", 2, 2, "'version' is given twice; the first stands at 1:2"},
+        {"{\"version\":1,\n \"a\\nb\":1}", 2, 2, "'a?b'"},
         {"{\"version\":1,\n \"mode\":\"observ\"}", 2, 9, "'mode: observ' must be enforce or observe"},
         {"{\"version\":1,\n \"mod\":\"observe\"}", 2, 2, "did you mean 'mode'?"},
         {"[]\n", 1, 1, "a policy must be a mapping"},
@@ -568,14 +569,16 @@ static void references_keep_a_policy(void **state)
 
 /* ---- the pages beside the code -------------------------------------------------------------------------------------------- */
 
+#define PAGE_BYTES (256UL * 1024)
+
 static char *read_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
-    char *text = calloc(1, 256 * 1024);
+    char *text = calloc(1, PAGE_BYTES);
 
     assert_non_null(file);
     assert_non_null(text);
-    assert_true(fread(text, 1, 256 * 1024 - 1, file) > 0);
+    assert_true(fread(text, 1, PAGE_BYTES - 1, file) > 0);
     fclose(file);
     return text;
 }
@@ -613,7 +616,8 @@ static void known_keys(const char *text, char *ret, size_t size)
         char *last = strstr(ret, " or ");
         if (last != NULL) { /* "a, b or c" -> "a, b, c" */
             memmove(last + 2, last + 4, strlen(last + 4) + 1);
-            memcpy(last, ", ", 2);
+            last[0] = ',';
+            last[1] = ' ';
         }
         snprintf(ret + strlen(ret), size - strlen(ret), ", ");
         return;

@@ -95,7 +95,7 @@ static void mistakes_are_explained(void **state)
         {"{/a~2}", "'~'"},
         {"{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/a}{/"
          "a}{/a}{/a}x",
-         "too many"},
+         "too many pointers"},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
