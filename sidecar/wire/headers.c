@@ -58,13 +58,26 @@ static bool is_refused(struct span element)
     return false;
 }
 
-static bool admits_json(struct span element, void *ctx)
-{
-    struct span type = without_parameters(element);
+/* What the Accept fields say of JSON: the most specific range decides (RFC 9110 12.5.1), wherever it stands. */
+struct accept {
+    int specificity; /* of the range that decides so far; 0: none */
+    bool admits;
+};
 
-    (void)ctx;
-    return (span_ieq(type, SPAN("application/json")) || span_ieq(type, SPAN("*/*")) || span_ieq(type, SPAN("application/*"))) &&
-           !is_refused(element);
+static bool read_range(struct span element, void *ctx)
+{
+    struct accept *accept = ctx;
+    struct span type = without_parameters(element);
+    int specificity = span_ieq(type, SPAN("application/json")) ? 3
+                      : span_ieq(type, SPAN("application/*"))  ? 2
+                      : span_ieq(type, SPAN("*/*"))            ? 1
+                                                               : 0;
+
+    if (specificity == 0 || specificity < accept->specificity)
+        return false;
+    accept->admits = (specificity > accept->specificity || accept->admits) && !is_refused(element);
+    accept->specificity = specificity;
+    return false;
 }
 
 static bool is_no_cache(struct span element, void *ctx)
@@ -94,13 +107,13 @@ static struct span present(h2o_iovec_t v)
 
 void wire_request_read(h2o_req_t *req, struct wire_request *ret)
 {
+    struct accept accept = {.specificity = 0};
     bool saw_accept = false;
 
     memset(ret, 0, offsetof(struct wire_request, params));
     ret->param_count = 0;
     ret->too_many_params = false;
     ret->origin = SPAN_ABSENT;
-    ret->accepts_json = false;
     ret->wants_upstream = false;
     ret->method = span_iov(req->input.method);
     ret->path = span_iov(req->input.path);
@@ -114,7 +127,7 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
         case 6:
             if (h->name == &H2O_TOKEN_ACCEPT->buf) {
                 saw_accept = true;
-                ret->accepts_json |= any_element(value, admits_json, NULL);
+                any_element(value, read_range, &accept);
             } else if (span_eq(name, SPAN("origin"))) {
                 ret->origin = value;
             } else if (span_eq(name, SPAN("pragma"))) {
@@ -158,8 +171,7 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
                 ret->params[ret->param_count++] = param;
         }
     }
-    if (!saw_accept)
-        ret->accepts_json = true;
+    ret->accepts_json = !saw_accept || accept.admits;
 }
 
 bool wire_has_header(h2o_req_t *req, struct span name)
@@ -344,6 +356,7 @@ void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char
 {
     struct vary_known known = {keyed_headers, keyed_count};
     struct cp_reply *reply = &ret->reply;
+    bool saw_type = false;
 
     *ret = (struct wire_reply_facts){.reply = {.status = status}};
     for (size_t i = 0; i != count; ++i) {
@@ -352,8 +365,10 @@ void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char
         if (headers[i].name == &H2O_TOKEN_CONTENT_TYPE->buf) {
             struct span type = without_parameters(span_trim(value));
 
-            reply->is_json = span_ieq(type, SPAN("application/json"));
-            reply->is_events = span_ieq(type, SPAN("text/event-stream"));
+            /* of two types nobody knows which one the client believes */
+            reply->is_json = !saw_type && span_ieq(type, SPAN("application/json"));
+            reply->is_events = !saw_type && span_ieq(type, SPAN("text/event-stream"));
+            saw_type = true;
         } else if (headers[i].name == &H2O_TOKEN_CONTENT_ENCODING->buf) {
             reply->is_encoded |= !span_ieq(span_trim(value), SPAN("identity"));
         } else if (headers[i].name == &H2O_TOKEN_CACHE_CONTROL->buf) {
