@@ -90,8 +90,8 @@ test('a policy that is not there', async (t) => {
 test('a policy with a mistake: its place, and nothing listens', async (t) => {
     const dir = await folder(t);
     const policy = path.join(dir, 'wrong.yaml');
-    await writeFile(policy, 'version: 1\ntools:\n  - name: echo\n    tll: 10m\n');
-    await assertRefusal(await serve(t, { '--policy': policy }), `${policy}:4:`, 'tll');
+    await writeFile(policy, 'version: 1\ntools:\n  - name: echo\n    ttl: 10m\n    scop: public\n');
+    await assertRefusal(await serve(t, { '--policy': policy }), `${policy}:5:5`, 'scop');
 });
 
 test('a store that cannot be written', async (t) => {
