@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { callTool, complete, legacyCall, messageOf, outcomeOf, readResource, withBody } from './lib/rpc.mjs';
 import { Stand } from './lib/stand.mjs';
-import { Gate } from './lib/wait.mjs';
+import { Gate, until } from './lib/wait.mjs';
 
 let stand;
 before(async () => (stand = await Stand.open()));
@@ -74,6 +74,19 @@ test('case 02: a hundred clients at once with one id and different arguments: ea
         await stand.settle();
     }
     assert.equal(stand.upstream.of('read02-many').length, 100);
+});
+
+test('case 02: the same over several loops, which share one store', async (t) => {
+    const own = await Stand.open({ t, flags: ['--threads', '4'] });
+    own.upstream.on('read02-loops', (request) => request.result(complete(`number ${request.json.params.arguments.n} of ${request.header('authorization')}`)));
+    const ask = async (n, token) => {
+        const answer = await own.ask(callTool('read02-loops', { n }, { id: '1', token }));
+        assert.equal((await messageOf(answer)).result.content[0].text, `number ${n} of Bearer ${token}`);
+        return outcomeOf(answer);
+    };
+    const all = () => Promise.all(Array.from({ length: 60 }, (_, n) => ask(n % 30, n < 30 ? 'anna' : 'bert')));
+    assert.deepEqual([...new Set(await all())], ['miss']);
+    await until(async () => (await all()).every((outcome) => outcome === 'hit'), { what: 'every loop to find what any of them has stored' });
 });
 
 const ODD_IDS = { 'null': 'null', 'a fraction': '1.5', 'an object': '{"a":1}', 'a boolean': 'true', 'an array': '[1]' };

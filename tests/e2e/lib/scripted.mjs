@@ -10,11 +10,23 @@ import { textOf } from './rpc.mjs';
 
 const REASONS = { 200: 'OK', 202: 'Accepted', 204: 'No Content', 400: 'Bad Request', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed' };
 
-/** Receive queue of the peer's socket and send queue of ours, from the kernel's table (both ends are on this machine). */
+/** The kernel's table of connections, read once for all who ask before the reading begins: it is long where many connections have just ended. */
+let nextTable;
+function connectionTable() {
+    nextTable ??= new Promise(setImmediate).then(() => {
+        nextTable = undefined;
+        return readFile('/proc/net/tcp', 'latin1');
+    });
+    return nextTable;
+}
+
+/** Receive queue of the peer's socket and send queue of ours (both ends are on this machine). */
 async function unreadBytes(ourPort, peerPort) {
     const hex = (port) => port.toString(16).toUpperCase().padStart(4, '0');
     let unread = 0;
-    for (const line of (await readFile('/proc/net/tcp', 'latin1')).split('\n')) {
+    const ours = `:${hex(ourPort)} `;
+    for (const line of (await connectionTable()).split('\n')) {
+        if (!line.includes(ours)) continue;
         const [, local, remote, , queues] = line.trim().split(/\s+/);
         if (!queues?.includes(':')) continue;
         const [send, receive] = queues.split(':').map((text) => parseInt(text, 16));

@@ -35,7 +35,7 @@ export class Stand {
         stand.upstream = await Scripted.start({ fallback });
         stand.upstream.on('canary', (call) => call.result(complete('canary')));
         try {
-            stand.sidecar = await Sidecar.start(policy, { upstream: stand.upstream, flags: ['--threads', '1', ...flags], env });
+            stand.sidecar = await Sidecar.start(policy, { upstream: stand.upstream, flags: flags.includes('--threads') ? flags : ['--threads', '1', ...flags], env });
         } catch (error) {
             await stand.upstream.close();
             throw error;
