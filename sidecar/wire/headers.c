@@ -313,7 +313,7 @@ static bool is_unkeyed(struct span element, void *ctx)
 {
     static const struct span harmless[] = {
         {"accept", 6},          {"accept-encoding", 15},      {"origin", 6},    {"authorization", 13}, {"cookie", 6},
-        {"mcp-session-id", 14}, {"mcp-protocol-version", 20}, {"mcp-name", 8},  {"mcp-method", 10},
+        {"mcp-protocol-version", 20}, {"mcp-name", 8},  {"mcp-method", 10},
         {"access-control-request-method", 29}, {"access-control-request-headers", 30},
     };
     const struct vary_known *known = ctx;
@@ -331,7 +331,7 @@ static bool is_unkeyed(struct span element, void *ctx)
 static bool is_by_caller(struct span element, void *ctx)
 {
     (void)ctx;
-    return span_ieq(element, SPAN("authorization")) || span_ieq(element, SPAN("cookie")) || span_ieq(element, SPAN("mcp-session-id"));
+    return span_ieq(element, SPAN("authorization")) || span_ieq(element, SPAN("cookie"));
 }
 
 static bool is_no_store(struct span element, void *ctx)
