@@ -23,12 +23,13 @@ struct row {
 };
 
 static const struct row rows[] = {
-#define SETTING(field, flag_, type_, default_, argument_, text_)                                                                     \
+#define SETTING(field, flag_, type_, default_, argument_, text_)                                                                   \
     {flag_, TYPE_##type_, offsetof(struct settings, field), default_, argument_, text_},
 #include "sidecar/settings.def.h"
 #undef SETTING
 };
 
+#define COUNT_MAX 1024
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
 static const struct row *find_row(const char *name, size_t n)
@@ -61,6 +62,7 @@ static int add_item(struct settings_list *list, struct span item)
     return 0;
 }
 
+/* Sentences quote no more than 80 bytes of a value, so that the cure behind it is not cut off. */
 static int set(struct settings *s, const struct row *row, const char *said_as, const char *value, struct cp_error *reterr)
 {
     void *field = (char *)s + row->offset;
@@ -77,24 +79,24 @@ static int set(struct settings *s, const struct row *row, const char *said_as, c
     }
     case TYPE_DURATION:
         if (cp_duration_parse(span_of(value), field) != 0) {
-            cp_error_set(reterr, "", 0, 0, "%s: '%s' is no duration; write it like 500ms, 5s or 10m", said_as, value);
+            cp_error_set(reterr, "", 0, 0, "%s: '%.80s' is no duration; write it like 500ms, 5s or 10m", said_as, value);
             return -EINVAL;
         }
         return 0;
     case TYPE_SIZE:
         if (cp_size_parse(span_of(value), field) != 0) {
-            cp_error_set(reterr, "", 0, 0, "%s: '%s' is no size; write it like 64KiB or 256MiB", said_as, value);
+            cp_error_set(reterr, "", 0, 0, "%s: '%.80s' is no size; write it like 64KiB or 256MiB", said_as, value);
             return -EINVAL;
         }
         return 0;
     case TYPE_COUNT: {
         char *end;
-        unsigned long long n;
+        unsigned long n;
 
-        errno = 0;
-        n = strtoull(value, &end, 10);
-        if (errno != 0 || end == value || *end != '\0' || n > 1024 || value[0] == '-') {
-            cp_error_set(reterr, "", 0, 0, "%s: '%s' is no number from 0 to 1024", said_as, value);
+        /* too large a number is ULONG_MAX; spaces and signs are no digits */
+        n = strtoul(value, &end, 10);
+        if (*value < '0' || *value > '9' || *end != '\0' || n > COUNT_MAX) {
+            cp_error_set(reterr, "", 0, 0, "%s: '%.80s' is no number from 0 to %d", said_as, value, COUNT_MAX);
             return -EINVAL;
         }
         *(uint64_t *)field = n;
@@ -132,14 +134,14 @@ int settings_parse(struct settings *ret, int argc, char **argv, struct cp_error 
         if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
             return 1;
         if (strncmp(arg, "--", 2) != 0) {
-            cp_error_set(reterr, "", 0, 0, "'%s' is not understood; every setting is a flag (see mcpcached serve --help)", arg);
+            cp_error_set(reterr, "", 0, 0, "'%.80s' is not understood; every setting is a flag (see mcpcached serve --help)", arg);
             return -EINVAL;
         }
         name = arg + 2;
         equals = strchr(name, '=');
         row = find_row(name, equals != NULL ? (size_t)(equals - name) : strlen(name));
         if (row == NULL) {
-            cp_error_set(reterr, "", 0, 0, "'%s' is no flag of serve; mcpcached serve --help lists them", arg);
+            cp_error_set(reterr, "", 0, 0, "'%.80s' is no flag of serve; mcpcached serve --help lists them", arg);
             return -EINVAL;
         }
         snprintf(said_as, sizeof(said_as), "--%s", row->flag);

@@ -5,13 +5,15 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #define TEXT_MAX 512
-#define LINE_MAX_BYTES 8192
+/* what a pipe takes as one, unmixed with other threads' lines */
+#define LINE_MAX_BYTES PIPE_BUF
 
 static enum log_format line_format = LOG_TEXT;
 static enum log_level highest_level = LOG_INFO;
@@ -19,6 +21,7 @@ static enum log_level highest_level = LOG_INFO;
 struct line {
     char bytes[LINE_MAX_BYTES];
     size_t n;
+    bool is_full; /* something did not fit */
 };
 
 void log_setup(enum log_format format, enum log_level level)
@@ -34,31 +37,81 @@ bool log_wants(enum log_level level)
 
 static void add(struct line *l, const char *p, size_t n)
 {
-    /* room for the newline is always kept */
-    if (n > sizeof(l->bytes) - 1 - l->n)
-        n = sizeof(l->bytes) - 1 - l->n;
+    /* room for the closing brace and the newline is always kept */
+    if (n > sizeof(l->bytes) - 2 - l->n) {
+        l->is_full = true;
+        return;
+    }
     memcpy(l->bytes + l->n, p, n);
     l->n += n;
 }
 
+/* Bytes of the UTF-8 character at p, 0 when there is none (RFC 3629). */
+static size_t character_bytes(const unsigned char *p, size_t n)
+{
+    unsigned char low = 0x80, high = 0xbf; /* of the second byte */
+    size_t bytes = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+
+    if (p[0] == 0xe0)
+        low = 0xa0;
+    else if (p[0] == 0xed)
+        high = 0x9f;
+    else if (p[0] == 0xf0)
+        low = 0x90;
+    else if (p[0] == 0xf4)
+        high = 0x8f;
+    if (bytes > n || (bytes > 1 && (p[1] < low || p[1] > high)))
+        return 0;
+    for (size_t i = 2; i < bytes; ++i)
+        if (p[i] < 0x80 || p[i] > 0xbf)
+            return 0;
+    return bytes;
+}
+
+/* Puts the character at p as it may stand in quotes into ret; *used: its bytes in p. Controls and line ends of any kind are escaped, and so is what is no
+ * UTF-8: JSON may not have it, and terminals take some of it for commands. */
+static size_t quote_character(const char *p, size_t n, char ret[8], size_t *used)
+{
+    const unsigned char *u = (const unsigned char *)p;
+    unsigned escaped = 0;
+
+    *used = character_bytes(u, n);
+    if (*used == 0) {
+        *used = 1;
+        escaped = 0xfffd;
+    } else if (*used == 1) {
+        if (*p == '"' || *p == '\\') {
+            ret[0] = '\\';
+            ret[1] = *p;
+            return 2;
+        }
+        if (u[0] >= 0x20 && u[0] != 0x7f) {
+            ret[0] = *p;
+            return 1;
+        }
+        escaped = u[0];
+    } else if (u[0] == 0xc2 && u[1] < 0xa0) {
+        escaped = u[1];
+    } else if (u[0] == 0xe2 && u[1] == 0x80 && (u[2] == 0xa8 || u[2] == 0xa9)) {
+        escaped = 0x2000 + (u[2] & 0x3f);
+    } else {
+        memcpy(ret, p, *used);
+        return *used;
+    }
+    return (size_t)snprintf(ret, 8, "\\u%04x", escaped);
+}
+
 static void add_quoted(struct line *l, const char *p, size_t n)
 {
-    if (n > TEXT_MAX)
-        n = TEXT_MAX;
-    add(l, "\"", 1);
-    for (size_t i = 0; i != n; ++i) {
-        unsigned char c = (unsigned char)p[i];
-        char escape[8];
+    char quoted[8];
+    size_t quoted_bytes, used;
 
-        if (c == '"' || c == '\\') {
-            escape[0] = '\\';
-            escape[1] = (char)c;
-            add(l, escape, 2);
-        } else if (c < 0x20 || c == 0x7f) {
-            add(l, escape, (size_t)snprintf(escape, sizeof(escape), "\\u%04x", c));
-        } else {
-            add(l, p + i, 1);
-        }
+    add(l, "\"", 1);
+    for (size_t i = 0, total = 0; i < n; i += used, total += quoted_bytes) {
+        quoted_bytes = quote_character(p + i, n - i, quoted, &used);
+        if (total + quoted_bytes > TEXT_MAX)
+            break;
+        add(l, quoted, quoted_bytes);
     }
     add(l, "\"", 1);
 }
@@ -107,6 +160,7 @@ void log_event(enum log_level level, const char *event, const struct log_field *
     }
     for (size_t i = 0; i != count; ++i) {
         const struct log_field *f = &fields[i];
+        size_t before = l.n;
 
         if (f->key == NULL)
             continue;
@@ -125,9 +179,14 @@ void log_event(enum log_level level, const char *event, const struct log_field *
             add(&l, f->text, f->text_bytes);
         else
             add_quoted(&l, f->text, f->text_bytes);
+        if (l.is_full) {
+            /* a field is whole or not there */
+            l.n = before;
+            l.is_full = false;
+        }
     }
     if (line_format == LOG_JSON)
-        add(&l, "}", 1);
+        l.bytes[l.n++] = '}';
     l.bytes[l.n++] = '\n';
     /* a full or closed stderr loses lines, never requests */
     written = write(STDERR_FILENO, l.bytes, l.n);

@@ -28,7 +28,7 @@ struct log_field {
     int64_t number;
 };
 
-/* Fields; bytes in texts are escaped as needed, so strangers cannot forge lines. */
+/* Fields; bytes in texts are escaped as needed (controls, line ends of any script; what is no UTF-8 becomes U+FFFD), so strangers cannot forge lines. */
 #define LOG_TEXT_FIELD(key_, p_, n_)                                                                                                 \
     (struct log_field)                                                                                                               \
     {                                                                                                                                \
@@ -43,7 +43,7 @@ struct log_field {
 /* Before the first thread. */
 void log_setup(enum log_format format, enum log_level level);
 bool log_wants(enum log_level level);
-/* Texts are cut at 512 bytes. Keeps errno. */
+/* Texts are cut at 512 bytes, escapes counted; a field that the line (4096 bytes, what a pipe takes as one) has no room for is left out. Keeps errno. */
 void log_event(enum log_level level, const char *event, const struct log_field *fields, size_t count);
 
 #define LOG(level, event, ...)                                                                                                       \
