@@ -208,7 +208,7 @@ test('a slow reader gets everything, and the upstream is not drained into memory
     let written = 0;
     stand.upstream.on('GET /endless', async (request) => {
         await request.head(200, { 'Content-Type': 'application/octet-stream', 'Transfer-Encoding': 'chunked' });
-        for (let n = 0; n < 400 && !request.isGone; n++) {
+        for (let n = 0; n < 1200 && !request.isGone; n++) {
             await request.chunk(Buffer.alloc(100_000, n % 256));
             written = n + 1;
         }
@@ -218,7 +218,7 @@ test('a slow reader gets everything, and the upstream is not drained into memory
     await connection.send({ method: 'GET', path: '/endless' });
     const answer = await connection.answer();
     connection.socket.pause();
-    // Wait until the writing stands still: 40 MB do not fit into the buffers of sockets.
+    // Wait until the writing stands still: the buffers of the sockets in between may take some 20 MB, never 120.
     let last = -1;
     await until(async () => {
         const now = written;
@@ -226,11 +226,11 @@ test('a slow reader gets everything, and the upstream is not drained into memory
         last = now;
         return still;
     }, { everyMs: 300, what: 'the upstream to be held back' });
-    assert.ok(written < 390, `the upstream wrote ${written * 100} kB for a client that does not read`);
+    assert.ok(written < 1000, `the upstream wrote ${written * 100} kB for a client that does not read`);
     connection.socket.resume();
     await until(() => answer.ending, { what: 'the rest' });
     assert.equal(answer.ending, 'clean');
-    assert.equal(answer.bytes.length, 40_000_000);
+    assert.equal(answer.bytes.length, 120_000_000);
 });
 
 test('Expect: 100-continue is answered, then the request passes', async (t) => {

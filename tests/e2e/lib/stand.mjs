@@ -83,10 +83,13 @@ export class Stand {
         return [first, second];
     }
 
+    /** Ends both. A sidecar that fell over, or that does not end well (a sanitizer has something to say), fails the test or the file. */
     async close() {
         try {
-            await this.sidecar?.close();
+            const { code, signal } = (await this.sidecar?.stop()) ?? { code: 0 };
+            if (code !== 0) throw new Error(`the sidecar ended with ${signal ?? `exit ${code}`}; its last words:\n${this.sidecar.log.slice(-40).join('\n')}`);
         } finally {
+            await this.sidecar?.close();
             await this.upstream?.close();
         }
     }
