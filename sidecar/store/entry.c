@@ -5,6 +5,8 @@
  * Thread: pure, any. */
 #include "entry.h"
 
+#include <stdalign.h>
+
 #include <msgpack.h>
 #include <xxhash.h>
 
@@ -86,60 +88,67 @@ size_t entry_format(const struct entry_record *record, char ret[ENTRY_RECORD_MAX
 
 /* ---- reading ---- */
 
-/* A walk over the fields. Once not ok it stays so, and every field after it reads as 0.
- * zone is an empty one: without a zone msgpack-c makes (and leaks) one for each str and bin, with one it leaves it untouched and points into p. */
+/* Length of the scalar that begins p, or 0 when it is none of those that entry_format writes (or would write for other values) or does not end
+ * within n. Containers and extensions are refused here, before msgpack-c sees them: it allocates by the count that they claim. */
+static size_t scalar_bytes(const char *p, size_t n)
+{
+    uint8_t first = (uint8_t)p[0];
+    size_t bytes = 0;
+
+    if (first <= 0x7f || first >= 0xe0 || first == 0xc0) /* small number, nil */
+        bytes = 1;
+    else if (first >= 0xcc && first <= 0xcf) /* uint8 to uint64 */
+        bytes = 1 + ((size_t)1 << (first - 0xcc));
+    else if (first >= 0xd0 && first <= 0xd3) /* int8 to int64 */
+        bytes = 1 + ((size_t)1 << (first - 0xd0));
+    else if (first == 0xc4 && n >= 2) /* bin */
+        bytes = 2 + (size_t)(uint8_t)p[1];
+    else if (first == 0xc5 && n >= 3)
+        bytes = 3 + ((size_t)(uint8_t)p[1] << 8 | (uint8_t)p[2]);
+    return bytes <= n ? bytes : 0;
+}
+
+/* Whether bytes are an array of exactly ENTRY_FIELDS scalars. */
+static bool is_flat(struct span bytes)
+{
+    size_t at = 1;
+
+    if ((uint8_t)bytes.p[0] != (0x90 | ENTRY_FIELDS))
+        return false;
+    for (int i = 0; i < ENTRY_FIELDS; ++i) {
+        size_t n = at < bytes.n ? scalar_bytes(bytes.p + at, bytes.n - at) : 0;
+        if (n == 0)
+            return false;
+        at += n;
+    }
+    return at == bytes.n;
+}
+
+/* The fields one after the other. Once not ok it stays so, and every field after it reads as 0. */
 struct walk {
-    msgpack_zone zone;
-    const char *p;
-    size_t n;
-    size_t at;
+    const msgpack_object *field;
     bool ok;
 };
 
-/* The next scalar. Arrays, maps and extensions are refused by their first byte, before msgpack-c sees them: it would allocate by the count
- * that they claim. What is left (numbers, nil, bool, str, bin) it reads in place. */
-static msgpack_object next_scalar(struct walk *walk)
-{
-    msgpack_object object = {.type = MSGPACK_OBJECT_NIL};
-
-    if (!walk->ok || walk->at >= walk->n) {
-        walk->ok = false;
-        return object;
-    }
-    uint8_t first = (uint8_t)walk->p[walk->at];
-    bool is_container = (first >= 0x80 && first <= 0x9f) || (first >= 0xdc && first <= 0xdf);
-    bool is_extension = (first >= 0xc7 && first <= 0xc9) || (first >= 0xd4 && first <= 0xd8);
-    if (is_container || is_extension) {
-        walk->ok = false;
-        return object;
-    }
-    msgpack_unpack_return r = msgpack_unpack(walk->p, walk->n, &walk->at, &walk->zone, &object);
-    if (r != MSGPACK_UNPACK_SUCCESS && r != MSGPACK_UNPACK_EXTRA_BYTES)
-        walk->ok = false;
-    return object;
-}
-
 static uint64_t next_unsigned(struct walk *walk, uint64_t max)
 {
-    msgpack_object object = next_scalar(walk);
-    if (!walk->ok || object.type != MSGPACK_OBJECT_POSITIVE_INTEGER || object.via.u64 > max) {
+    const msgpack_object *field = walk->field++;
+    if (field->type != MSGPACK_OBJECT_POSITIVE_INTEGER || field->via.u64 > max) {
         walk->ok = false;
         return 0;
     }
-    return object.via.u64;
+    return field->via.u64;
 }
 
 /* Any int64. With ret_nil, nil is allowed too: *ret_nil says so. */
 static int64_t next_signed(struct walk *walk, bool *ret_nil)
 {
-    msgpack_object object = next_scalar(walk);
-    if (!walk->ok)
-        return 0;
-    if (object.type == MSGPACK_OBJECT_POSITIVE_INTEGER && object.via.u64 <= INT64_MAX)
-        return (int64_t)object.via.u64;
-    if (object.type == MSGPACK_OBJECT_NEGATIVE_INTEGER)
-        return object.via.i64;
-    if (object.type == MSGPACK_OBJECT_NIL && ret_nil != NULL) {
+    const msgpack_object *field = walk->field++;
+    if (field->type == MSGPACK_OBJECT_POSITIVE_INTEGER && field->via.u64 <= INT64_MAX)
+        return (int64_t)field->via.u64;
+    if (field->type == MSGPACK_OBJECT_NEGATIVE_INTEGER)
+        return field->via.i64;
+    if (field->type == MSGPACK_OBJECT_NIL && ret_nil != NULL) {
         *ret_nil = true;
         return 0;
     }
@@ -149,29 +158,37 @@ static int64_t next_signed(struct walk *walk, bool *ret_nil)
 
 static struct span next_bytes(struct walk *walk, size_t max)
 {
-    msgpack_object object = next_scalar(walk);
-    if (!walk->ok || object.type != MSGPACK_OBJECT_BIN || object.via.bin.size > max) {
+    const msgpack_object *field = walk->field++;
+    if (field->type != MSGPACK_OBJECT_BIN || field->via.bin.size > max) {
         walk->ok = false;
         return SPAN_ABSENT;
     }
-    return (struct span){object.via.bin.ptr, object.via.bin.size};
+    return (struct span){field->via.bin.ptr, field->via.bin.size};
 }
 
 enum entry_parsed entry_parse(struct span bytes, struct entry_record *ret)
 {
     if (bytes.n < 2 + SUM_BYTES || bytes.n > ENTRY_RECORD_MAX)
         return ENTRY_DAMAGED;
-    struct walk walk = {.p = bytes.p, .n = bytes.n - SUM_BYTES, .at = 1, .ok = true};
-    if (entry_sum((struct span){walk.p, walk.n}) != load_be64(bytes.p + walk.n))
+    struct span fields = {bytes.p, bytes.n - SUM_BYTES};
+    if (entry_sum(fields) != load_be64(fields.p + fields.n))
         return ENTRY_DAMAGED;
-    if (((uint8_t)bytes.p[0] & 0xf0) != 0x90) /* an array of at most 15 */
+    /* The version is the first field in any version: a small number. */
+    if (fields.p[1] != ENTRY_VERSION)
         return ENTRY_UNKNOWN;
-    uint64_t version = next_unsigned(&walk, UINT64_MAX);
-    if (!walk.ok || version != ENTRY_VERSION)
-        return ENTRY_UNKNOWN;
-    if ((uint8_t)bytes.p[0] != (0x90 | ENTRY_FIELDS))
+    if (!is_flat(fields))
         return ENTRY_DAMAGED;
 
+    /* msgpack-c takes memory for the array from the zone and nothing else, since there is only this one array: so the zone needs no heap. */
+    alignas(max_align_t) char memory[(ENTRY_FIELDS + 1) * sizeof(msgpack_object)];
+    msgpack_zone zone = {.chunk_list = {.free = sizeof(memory), .ptr = memory}};
+    msgpack_object object;
+    size_t at = 0;
+    if (msgpack_unpack(fields.p, fields.n, &at, &zone, &object) != MSGPACK_UNPACK_SUCCESS || object.type != MSGPACK_OBJECT_ARRAY ||
+        object.via.array.size != ENTRY_FIELDS)
+        return ENTRY_DAMAGED;
+
+    struct walk walk = {.field = object.via.array.ptr + 1, .ok = true};
     struct entry_record record = {0};
     bool no_hint = false;
     record.seq = next_unsigned(&walk, UINT64_MAX - 1);
@@ -189,7 +206,7 @@ enum entry_parsed entry_parse(struct span bytes, struct entry_record *ret)
     record.method = (uint8_t)next_unsigned(&walk, METHODS - 1);
     record.cost_ms = (uint32_t)next_unsigned(&walk, UINT32_MAX);
     record.name = next_bytes(&walk, ENTRY_NAME_MAX);
-    if (!walk.ok || walk.at != walk.n || check.n != sizeof(record.check) || chunks != entry_chunks(record.body_bytes) ||
+    if (!walk.ok || check.n != sizeof(record.check) || chunks != entry_chunks(record.body_bytes) ||
         record.ttl_start > record.ttl_end || record.ttl_end > record.body_bytes)
         return ENTRY_DAMAGED;
     memcpy(record.check, check.p, sizeof(record.check));

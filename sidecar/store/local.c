@@ -248,7 +248,7 @@ int local_commit(struct local *local, MDB_txn *txn, const struct rows_change *ch
     return 0;
 }
 
-int local_clear(struct local *local)
+int local_forget(struct local *local)
 {
     struct rows_change change = {.body_bytes = INT64_MIN + 1};
     MDB_txn *txn;
@@ -256,7 +256,7 @@ int local_clear(struct local *local)
 
     if (r != 0)
         return r;
-    if ((r = rows_clear(&local->rows, txn)) != 0) {
+    if ((r = mdb_drop(txn, local->rows.index, 0)) != 0 || (r = mdb_drop(txn, local->rows.expiry, 0)) != 0) {
         mdb_txn_abort(txn);
         return r;
     }
@@ -284,15 +284,23 @@ int local_reader_init(struct local *local, struct store_reader *reader)
     int r = mdb_txn_begin(local->env, NULL, MDB_RDONLY, &reader->txn);
     if (r != 0)
         return r == MDB_READERS_FULL ? -EUSERS : r > 0 ? -r : -EIO;
+    r = mdb_cursor_open(reader->txn, local->rows.body, &reader->cursor);
     mdb_txn_reset(reader->txn);
+    if (r != 0) {
+        local_reader_done(reader);
+        return r > 0 ? -r : -EIO;
+    }
     reader->local = local;
     return 0;
 }
 
 void local_reader_done(struct store_reader *reader)
 {
+    if (reader->cursor != NULL)
+        mdb_cursor_close(reader->cursor);
     if (reader->txn != NULL)
         mdb_txn_abort(reader->txn);
+    reader->cursor = NULL;
     reader->txn = NULL;
 }
 
@@ -306,17 +314,21 @@ static void count_up(_Atomic uint64_t *counter)
 static int copy_body(struct store_reader *reader, const struct entry_record *record, const uint8_t digest[32], char *p)
 {
     uint64_t chunks = entry_chunks(record->body_bytes);
+    int r = mdb_cursor_renew(reader->txn, reader->cursor);
 
+    if (r != 0)
+        return r;
     for (uint64_t chunk = 0; chunk < chunks; ++chunk) {
         uint8_t key[12];
         MDB_val k = {sizeof(key), key}, v;
         size_t head = chunk == 0 ? ENTRY_DIGEST_BYTES : 0;
 
         rows_body_key(record->seq, (uint32_t)chunk, key);
-        int r = mdb_get(reader->txn, reader->local->rows.body, &k, &v);
+        r = mdb_cursor_get(reader->cursor, &k, &v, chunk == 0 ? MDB_SET_KEY : MDB_NEXT);
         if (r != 0)
             return r == MDB_NOTFOUND ? MDB_CORRUPTED : r;
-        if (v.mv_size != entry_chunk_bytes(record->body_bytes, chunk) || (head > 0 && memcmp(v.mv_data, digest, head) != 0))
+        if (k.mv_size != sizeof(key) || memcmp(k.mv_data, key, sizeof(key)) != 0 ||
+            v.mv_size != entry_chunk_bytes(record->body_bytes, chunk) || (head > 0 && memcmp(v.mv_data, digest, head) != 0))
             return MDB_CORRUPTED;
         if (v.mv_size == head) /* an empty body: p may be NULL */
             break;

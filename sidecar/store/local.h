@@ -53,8 +53,8 @@ int64_t local_now_ms(const struct local *local);
 int local_begin(struct local *local, MDB_txn **ret);
 /* Commits and brings the gauges up to date. The transaction is gone either way. */
 int local_commit(struct local *local, MDB_txn *txn, const struct rows_change *change);
-/* Deletes everything but meta in a transaction of its own. */
-int local_clear(struct local *local);
+/* Deletes what index and expiry rows are left when all bodies are gone: none, unless something was damaged. */
+int local_forget(struct local *local);
 /* Writes down what time it is, for the next open. */
 int local_keep_clock(struct local *local);
 
@@ -63,6 +63,7 @@ int local_keep_clock(struct local *local);
 struct store_reader {
     struct local *local; /* borrowed */
     MDB_txn *txn;        /* owned; reset except during a get */
+    MDB_cursor *cursor;  /* owned; over body, renewed with txn: opening one takes memory, renewing does not */
     struct store *store; /* borrowed */
     struct store_reader *next;
     _Atomic uint64_t verify_failures, errors; /* written by the reader's thread, read by any */

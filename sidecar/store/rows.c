@@ -195,23 +195,16 @@ out:
     return r;
 }
 
-int rows_clear(const struct rows *rows, MDB_txn *txn)
-{
-    int r;
-
-    if ((r = mdb_drop(txn, rows->index, 0)) != 0 || (r = mdb_drop(txn, rows->expiry, 0)) != 0)
-        return r;
-    return mdb_drop(txn, rows->body, 0);
-}
-
 /* ---- putting ---- */
 
 static int put_chunks(const struct rows *rows, MDB_txn *txn, const uint8_t digest[32], struct span body, uint64_t seq)
 {
     uint64_t chunks = entry_chunks(body.n);
     size_t at = 0;
+    MDB_cursor *cursor = NULL;
+    int r = mdb_cursor_open(txn, rows->body, &cursor);
 
-    for (uint64_t chunk = 0; chunk < chunks; ++chunk) {
+    for (uint64_t chunk = 0; r == 0 && chunk < chunks; ++chunk) {
         uint8_t key[12];
         size_t head = chunk == 0 ? ENTRY_DIGEST_BYTES : 0;
         MDB_val k = val_of(key, sizeof(key)), v = val_of(NULL, entry_chunk_bytes(body.n, chunk));
@@ -219,16 +212,17 @@ static int put_chunks(const struct rows *rows, MDB_txn *txn, const uint8_t diges
 
         rows_body_key(seq, (uint32_t)chunk, key);
         /* MDB_RESERVE: the bytes go straight into the page. */
-        int r = mdb_put(txn, rows->body, &k, &v, MDB_APPEND | MDB_RESERVE);
-        if (r != 0)
-            return r;
+        if ((r = mdb_cursor_put(cursor, &k, &v, MDB_APPEND | MDB_RESERVE)) != 0)
+            break;
         if (head > 0)
             memcpy(v.mv_data, digest, head);
         if (piece > 0)
             memcpy((char *)v.mv_data + head, body.p + at, piece);
         at += piece;
     }
-    return 0;
+    if (cursor != NULL)
+        mdb_cursor_close(cursor);
+    return r;
 }
 
 int rows_put(const struct rows *rows, MDB_txn *txn, const struct cp_key *key, struct entry_record *record, struct span body,
@@ -309,11 +303,14 @@ int rows_next_seq(const struct rows *rows, MDB_txn *txn, uint64_t *ret)
 
 uint64_t rows_pages_of(uint64_t body_bytes, uint32_t page_bytes)
 {
-    uint64_t chunks = entry_chunks(body_bytes), pages = 3; /* index leaf and what splits above it, expiry leaf */
+    uint64_t chunks = entry_chunks(body_bytes), inline_max = (uint64_t)INLINE_MAX_OF_4096 * page_bytes / 4096;
     size_t last = entry_chunk_bytes(body_bytes, chunks - 1);
+    /* Index leaf, expiry leaf, body leaf, and what splits above them. */
+    uint64_t pages = 4 + chunks / 64;
 
-    pages += (chunks - 1) * ((ENTRY_CHUNK_BYTES + 16 + page_bytes - 1) / page_bytes);
-    if (last + NODE_OVERHEAD > (uint64_t)INLINE_MAX_OF_4096 * page_bytes / 4096)
-        pages += (last + 16 + page_bytes - 1) / page_bytes;
-    return pages + 1 + chunks / 128; /* body leaf */
+    if (ENTRY_CHUNK_BYTES + NODE_OVERHEAD > inline_max)
+        pages += chunks - 1;
+    else
+        pages += (chunks - 1) * ENTRY_CHUNK_BYTES / page_bytes + 1;
+    return pages + (last + NODE_OVERHEAD > inline_max);
 }

@@ -35,9 +35,6 @@ int rows_delete(const struct rows *rows, MDB_txn *txn, const uint8_t digest[32],
 int rows_delete_oldest(const struct rows *rows, MDB_txn *txn, int64_t now_ms, struct rows_change *change);
 /* Deletes the entry whose expiry is first, when its whole second lies before now_ms. MDB_NOTFOUND when none is due. */
 int rows_delete_expired(const struct rows *rows, MDB_txn *txn, int64_t now_ms, struct rows_change *change);
-/* Deletes every entry; meta stays. */
-int rows_clear(const struct rows *rows, MDB_txn *txn);
-
 /* Pages in use by all dbis and LMDB's own two and free list. */
 int rows_pages(const struct rows *rows, MDB_txn *txn, uint64_t *ret_pages, uint64_t *ret_entries);
 /* The seq above all that are in use. */

@@ -7,11 +7,15 @@
 
 #include "local.h"
 
+enum { SWEEPER_EVICT_MAX = 100 };
+
 /* Deletes a bounded number of entries whose expiry lies before now_ms. *ret_more: there may be others. change is added to. */
 int sweeper_expire(struct local *local, int64_t now_ms, struct rows_change *change, bool *ret_more);
-/* Deletes a bounded number of the oldest entries. *ret_more: there may be others. change is added to. */
-int sweeper_evict(struct local *local, int64_t now_ms, struct rows_change *change, bool *ret_more);
+/* Deletes at most `max` of the oldest entries, fewer where that would be too much at once. *ret_more: there may be others. change is added to. */
+int sweeper_evict(struct local *local, unsigned max, int64_t now_ms, struct rows_change *change, bool *ret_more);
 /* Evicts until need_pages more fit below the hard limit and the pages in use are no more than the soft one, or nothing is left. */
 int sweeper_make_room(struct local *local, uint64_t need_pages, int64_t now_ms, struct rows_change *change);
+/* Deletes everything. Not with mdb_drop, which lists all freed pages in one value: too long a run of pages for a full map. */
+int sweeper_clear(struct local *local, struct rows_change *change);
 
 #endif

@@ -19,10 +19,11 @@ enum {
     GATHER_MS = 3, /* after the first record: a lone put is on its way soon, a stream of them shares commits */
     TICK_MS = 1000,
     READER_CHECK_MS = 60 * 1000,
-    ATTEMPTS_AS_PUTS = 4, /* of one batch, making room between them; then its puts are given up */
-    ATTEMPTS = 8,         /* then everything is cleared */
-    BATCHES_PER_STORE = 16,
-    BATCH_PAGES_MAX = 4096,
+    ATTEMPTS_AS_PUTS = 9,   /* of one batch, making room between them; then its puts are given up */
+    ATTEMPTS = 12,          /* then everything is cleared */
+    BATCHES_PER_STORE = 32, /* in pages: what a batch frees can be used two commits later, so it must be little */
+    BATCH_PAGES_MIN = 32,
+    BATCH_PAGES_MAX = 512,
 };
 
 enum item_kind { ITEM_PUT, ITEM_DELETE, ITEM_SWEEP };
@@ -75,6 +76,12 @@ static int64_t monotonic_ms(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void pause_ms(int64_t ms)
+{
+    struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&pause, NULL);
 }
 
 static void change_count(struct writer *writer, const struct rows_change *change)
@@ -224,7 +231,8 @@ static void broken_set(struct writer *writer, bool is_broken)
 
 static void clear_or_break(struct writer *writer)
 {
-    int r = local_clear(writer->local);
+    struct rows_change change = {0};
+    int r = sweeper_clear(writer->local, &change);
 
     if (r == 0)
         add(&writer->counters.wiped, 1);
@@ -283,6 +291,8 @@ static int batch_write(struct writer *writer, struct item *list, size_t records,
 
     if (pages_max > BATCH_PAGES_MAX)
         pages_max = BATCH_PAGES_MAX;
+    if (pages_max < BATCH_PAGES_MIN)
+        pages_max = BATCH_PAGES_MIN;
     if ((r = local_begin(local, &txn)) != 0)
         return r;
     for (size_t i = 0; i < records && batch.rest != NULL && batch.rest->kind != ITEM_SWEEP; ++i) {
@@ -338,10 +348,12 @@ static struct item *list_write(struct writer *writer, struct item *list)
         failure_count(writer, r);
         ++failures;
         if (r == MDB_MAP_FULL || r == MDB_TXN_FULL) {
-            /* No room for the pages that a change copies: fewer changes, and some room. */
+            /* A reader that lost its processor in the middle of a copy pins every page that was freed since: nearly always the pages are there and only
+             * have to be waited for: 1 ms at first, half a second before the puts are given up. Besides: fewer changes at once, and more room. */
             struct rows_change evicted = {0};
             bool more;
-            if (sweeper_evict(local, local_now_ms(local), &evicted, &more) == 0)
+            pause_ms(INT64_C(1) << (failures - 1));
+            if (sweeper_evict(local, SWEEPER_EVICT_MAX >> (failures / 2), local_now_ms(local), &evicted, &more) == 0)
                 change_count(writer, &evicted);
             records = records > 8 ? records / 8 : 1;
         } else if (failures < ATTEMPTS_AS_PUTS) {
