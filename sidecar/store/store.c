@@ -242,6 +242,15 @@ void store_reader_free(struct store_reader *reader)
 enum store_lookup store_get(struct store_reader *reader, const struct cp_key *key, void *(*alloc)(void *ctx, size_t bytes),
                             void *ctx, struct store_entry *ret)
 {
+    /* what is queued is newer than the file */
+    switch (pending_find(writer_pending(reader->store->writer), key, alloc, ctx, ret)) {
+    case PENDING_PUT:
+        return STORE_HIT;
+    case PENDING_DELETE:
+        return STORE_MISS;
+    case PENDING_NOTHING:
+        break;
+    }
     return local_get(reader, key, alloc, ctx, ret);
 }
 

@@ -32,6 +32,7 @@ struct item {
     struct item *next;
     enum item_kind kind;
     struct cp_key key;
+    struct pending_item pending; /* puts and deletions: findable from before they are queued until after the commit */
     struct store_entry entry; /* body and name point into bytes */
     int64_t now_ms;           /* of a sweep */
     size_t queued_bytes;      /* its weight against the bound; 0: none */
@@ -41,6 +42,7 @@ struct item {
 struct writer {
     struct local *local;
     struct state *state;
+    struct pending *pending;
     pthread_t thread;
     struct writer_counters counters;
     uint64_t queue_bytes_max;
@@ -110,11 +112,23 @@ static void wake_if_asleep(struct writer *writer)
         pthread_cond_signal(&writer->wake);
 }
 
+static void item_free(struct writer *writer, struct item *item)
+{
+    if (item->pending.key != NULL)
+        pending_remove(writer->pending, &item->pending);
+    free(item);
+}
+
 /* Taken: item. False, and freed, when its weight does not fit. */
 static bool item_post(struct writer *writer, struct item *item)
 {
     bool fits;
 
+    if (item->kind != ITEM_SWEEP) {
+        item->pending.key = &item->key;
+        item->pending.entry = item->kind == ITEM_PUT ? &item->entry : NULL;
+        pending_add(writer->pending, &item->pending);
+    }
     pthread_mutex_lock(&writer->lock);
     fits = item->queued_bytes == 0 || item->queued_bytes <= writer->queue_bytes_max - writer->queue_bytes;
     if (fits) {
@@ -127,7 +141,7 @@ static bool item_post(struct writer *writer, struct item *item)
     }
     pthread_mutex_unlock(&writer->lock);
     if (!fits)
-        free(item);
+        item_free(writer, item);
     return fits;
 }
 
@@ -209,6 +223,11 @@ void writer_hold(struct writer *writer, bool is_held)
     writer->is_held = is_held;
     pthread_cond_signal(&writer->wake);
     pthread_mutex_unlock(&writer->lock);
+}
+
+struct pending *writer_pending(struct writer *writer)
+{
+    return writer->pending;
 }
 
 struct writer_counters *writer_counters(struct writer *writer)
@@ -422,7 +441,7 @@ static void queue_write(struct writer *writer, struct item *list)
     }
     while (list != NULL) {
         next = list->next;
-        free(list);
+        item_free(writer, list);
         list = next;
     }
 }
@@ -501,6 +520,10 @@ int writer_new(struct local *local, struct state *state, uint64_t queue_bytes, s
         return -ENOMEM;
     writer->local = local;
     writer->state = state;
+    if ((writer->pending = pending_new()) == NULL) {
+        free(writer);
+        return -ENOMEM;
+    }
     writer->queue_bytes_max = queue_bytes;
     writer->last = &writer->first;
     writer->next_seq = local->next_seq;
@@ -517,6 +540,7 @@ int writer_new(struct local *local, struct state *state, uint64_t queue_bytes, s
         pthread_cond_destroy(&writer->wake);
         pthread_cond_destroy(&writer->written);
         pthread_mutex_destroy(&writer->lock);
+        pending_free(writer->pending);
         free(writer);
         return -r;
     }
@@ -537,5 +561,6 @@ void writer_free(struct writer *writer)
     pthread_cond_destroy(&writer->wake);
     pthread_cond_destroy(&writer->written);
     pthread_mutex_destroy(&writer->lock);
+    pending_free(writer->pending);
     free(writer);
 }

@@ -5,6 +5,7 @@
 #define MCPCACHED_STORE_WRITER_H
 
 #include "local.h"
+#include "pending.h"
 #include "state.h"
 
 struct writer;
@@ -27,6 +28,9 @@ void writer_flush(struct writer *writer);
 void writer_sweep(struct writer *writer, int64_t now_ms);
 /* Holds the writer before its next batch, or lets it go on: for tests of the queue's bound. */
 void writer_hold(struct writer *writer, bool is_held);
+
+/* What is queued; borrowed. Ask it before the file. */
+struct pending *writer_pending(struct writer *writer);
 
 struct writer_counters *writer_counters(struct writer *writer); /* borrowed */
 

@@ -206,6 +206,18 @@ static enum store_lookup look(struct room *room, unsigned number, size_t n)
     return found;
 }
 
+/* Any key, whatever lies there. */
+static enum store_lookup look_key(struct room *room, const struct cp_key *key)
+{
+    struct allocations allocations = {0};
+    struct store_entry entry;
+    enum store_lookup found = store_get(room->reader, key, alloc, &allocations, &entry);
+
+    free(allocations.p[0]);
+    free(allocations.p[1]);
+    return found;
+}
+
 static struct store_counters counters_of(struct room *room)
 {
     struct store_counters counters;
@@ -273,6 +285,38 @@ static void the_last_word_on_a_key_wins_within_a_batch(void **state)
     assert_int_equal(look(room, 2, 100), STORE_HIT);
     assert_int_equal(look(room, 3, 200), STORE_HIT);
     assert_int_equal(counters_of(room).purged, 1);
+    assert_sound(room);
+}
+
+static void what_is_queued_counts_before_it_is_committed(void **state)
+{
+    struct room *room = *state;
+    struct cp_key one = key_of(1), stranger = one;
+
+    room_open(room);
+    put(room, 1, 100);
+    store_flush(room->store);
+    store_hold(room->store, true);
+    put(room, 2, 300);
+    assert_int_equal(look(room, 2, 300), STORE_HIT);
+    put(room, 2, 70000);
+    assert_int_equal(look(room, 2, 70000), STORE_HIT);
+    store_delete(room->store, &one);
+    assert_int_equal(look(room, 1, 100), STORE_MISS);
+    put(room, 1, 200);
+    assert_int_equal(look(room, 1, 200), STORE_HIT);
+    store_hold(room->store, false);
+    store_flush(room->store);
+    assert_int_equal(look(room, 1, 200), STORE_HIT);
+    assert_int_equal(look(room, 2, 70000), STORE_HIT);
+    /* a colliding digest finds nothing, neither queued nor committed */
+    stranger.check[0] ^= 1;
+    store_hold(room->store, true);
+    put(room, 1, 250);
+    assert_int_equal(look_key(room, &stranger), STORE_MISS);
+    store_hold(room->store, false);
+    store_flush(room->store);
+    assert_int_not_equal(look_key(room, &stranger), STORE_HIT);
     assert_sound(room);
 }
 
@@ -986,6 +1030,7 @@ int main(void)
         STORE_TEST(what_is_put_is_got),
         STORE_TEST(overwriting_leaves_nothing_of_the_old),
         STORE_TEST(the_last_word_on_a_key_wins_within_a_batch),
+        STORE_TEST(what_is_queued_counts_before_it_is_committed),
         STORE_TEST(deleting_takes_every_row),
         STORE_TEST(a_long_name_is_cut_and_no_name_is_empty),
         STORE_TEST(an_entry_larger_than_a_quarter_is_refused),
