@@ -86,6 +86,17 @@ describe('v2 client, modern only', () => {
         assert.ok(!('resultType' in legacyFirst.hit.result), 'a legacy hit gains no resultType');
     });
 
+    test('what a loop has seen before changes no key: an Mcp-Param header of one request leaves the others their hits', async (t) => {
+        const upstream = await startModern({ t });
+        const sidecar = await Sidecar.start(readPolicy, { t, upstream, flags: ['--threads', '1'] });
+        const caller = await connectV2(sidecar.url, { t, token: 'ann' });
+        const { misses } = await missThenHit(() => caller.call('echo', { text: 'x' }));
+        const other = await connectV2(sidecar.url, { t, token: 'ann', headers: { 'Mcp-Param-Region': 'north' } });
+        await other.call('echo', { text: 'y' });
+        assert.equal((await caller.call('echo', { text: 'x' })).outcome, 'hit');
+        assert.equal(upstream.world.timesRun('echo'), misses + 1);
+    });
+
     test('a hit leaves the trace of the request out of the key, and says no-store to caches beyond', async (t) => {
         const upstream = await startModern({ t });
         const sidecar = await Sidecar.start(readPolicy, { t, upstream });
