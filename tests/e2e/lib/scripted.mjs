@@ -10,30 +10,25 @@ import { textOf } from './rpc.mjs';
 
 const REASONS = { 200: 'OK', 202: 'Accepted', 204: 'No Content', 400: 'Bad Request', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed' };
 
-/** The kernel's table of connections, read once for all who ask before the reading begins: it is long where many connections have just ended. */
+/** The kernel's table of connections on this machine, read once for all who ask before the reading begins: it is long where many have just
+ *  ended. Local and remote port in the kernel's hex -> bytes that wait to be sent and to be read. */
 let nextTable;
 function connectionTable() {
-    nextTable ??= new Promise(setImmediate).then(() => {
+    nextTable ??= new Promise(setImmediate).then(async () => {
         nextTable = undefined;
-        return readFile('/proc/net/tcp', 'latin1');
+        const table = new Map();
+        const row = /: [0-9A-F]{8}:([0-9A-F]{4}) [0-9A-F]{8}:([0-9A-F]{4}) (?!06)[0-9A-F]{2} ([0-9A-F]{8}):([0-9A-F]{8}) /g; // 06: TIME_WAIT
+        for (const [, local, remote, toSend, toRead] of (await readFile('/proc/net/tcp', 'latin1')).matchAll(row)) table.set(`${local} ${remote}`, [parseInt(toSend, 16), parseInt(toRead, 16)]);
+        return table;
     });
     return nextTable;
 }
 
-/** Receive queue of the peer's socket and send queue of ours (both ends are on this machine). */
+/** What the peer has not read yet: our send queue and its receive queue. */
 async function unreadBytes(ourPort, peerPort) {
-    const hex = (port) => port.toString(16).toUpperCase().padStart(4, '0');
-    let unread = 0;
-    const ours = `:${hex(ourPort)} `;
-    for (const line of (await connectionTable()).split('\n')) {
-        if (!line.includes(ours)) continue;
-        const [, local, remote, , queues] = line.trim().split(/\s+/);
-        if (!queues?.includes(':')) continue;
-        const [send, receive] = queues.split(':').map((text) => parseInt(text, 16));
-        if (local.endsWith(`:${hex(ourPort)}`) && remote.endsWith(`:${hex(peerPort)}`)) unread += send;
-        if (local.endsWith(`:${hex(peerPort)}`) && remote.endsWith(`:${hex(ourPort)}`)) unread += receive;
-    }
-    return unread;
+    const [ours, peers] = [ourPort, peerPort].map((port) => port.toString(16).toUpperCase().padStart(4, '0'));
+    const table = await connectionTable();
+    return (table.get(`${ours} ${peers}`)?.[0] ?? 0) + (table.get(`${peers} ${ours}`)?.[1] ?? 0);
 }
 
 /** One request that reached the upstream, and the means to answer it. */
