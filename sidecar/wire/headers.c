@@ -44,7 +44,8 @@ static bool is_refused(struct span element)
     while (p < end && (p = memchr(p, ';', (size_t)(end - p))) != NULL) {
         struct span parameter = span_trim((struct span){p + 1, (size_t)(end - p - 1)});
 
-        if (parameter.n >= 3 && (parameter.p[0] == 'q' || parameter.p[0] == 'Q') && parameter.p[1] == '=' && parameter.p[2] == '0') {
+        if (parameter.n >= 3 && (parameter.p[0] == 'q' || parameter.p[0] == 'Q') && parameter.p[1] == '=' &&
+            parameter.p[2] == '0') {
             size_t i = 3;
 
             if (i < parameter.n && parameter.p[i] == '.')
@@ -261,10 +262,10 @@ char *wire_request_head(h2o_req_t *req, struct span host, bool identity_encoding
         cap += headers[i].name->len + headers[i].value.len + 4;
     if ((p = head = malloc(cap)) == NULL)
         return NULL;
-#define ADD(bytes_, n_)                                                                                                              \
-    do {                                                                                                                             \
-        h2o_memcpy(p, bytes_, n_);                                                                                                   \
-        p += (n_);                                                                                                                   \
+#define ADD(bytes_, n_)                                                                                                            \
+    do {                                                                                                                           \
+        h2o_memcpy(p, bytes_, n_);                                                                                                 \
+        p += (n_);                                                                                                                 \
     } while (0)
 #define ADD_LITERAL(text) ADD(text, sizeof(text) - 1)
     ADD(req->input.method.base, req->input.method.len);
@@ -312,9 +313,16 @@ struct vary_known {
 static bool is_unkeyed(struct span element, void *ctx)
 {
     static const struct span harmless[] = {
-        {"accept", 6},          {"accept-encoding", 15},      {"origin", 6},    {"authorization", 13}, {"cookie", 6},
-        {"mcp-protocol-version", 20}, {"mcp-name", 8},  {"mcp-method", 10},
-        {"access-control-request-method", 29}, {"access-control-request-headers", 30},
+        {"accept", 6},
+        {"accept-encoding", 15},
+        {"origin", 6},
+        {"authorization", 13},
+        {"cookie", 6},
+        {"mcp-protocol-version", 20},
+        {"mcp-name", 8},
+        {"mcp-method", 10},
+        {"access-control-request-method", 29},
+        {"access-control-request-headers", 30},
     };
     const struct vary_known *known = ctx;
 
@@ -401,7 +409,7 @@ void wire_reply_copy(h2o_req_t *req, const h2o_header_t *headers, size_t count)
             continue;
         name_copy = h2o_strdup(&req->pool, name.p, name.n);
         value_copy = h2o_strdup(&req->pool, h->value.base, h->value.len);
-        h2o_add_header_by_str(&req->pool, &req->res.headers, name_copy.base, name_copy.len, 1, h->orig_name,
-                              value_copy.base, value_copy.len);
+        h2o_add_header_by_str(&req->pool, &req->res.headers, name_copy.base, name_copy.len, 1, h->orig_name, value_copy.base,
+                              value_copy.len);
     }
 }

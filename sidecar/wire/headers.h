@@ -13,15 +13,15 @@
 
 struct wire_request {
     struct span method, path, authority;
-    struct span session;        /* Mcp-Session-Id; absent when none */
+    struct span session; /* Mcp-Session-Id; absent when none */
     struct span last_event_id;
     struct cp_mirror mirror;
     struct cp_mirror_param params[WIRE_PARAMS_MAX];
     size_t param_count;
     bool too_many_params;
-    struct span origin;         /* absent when none */
-    bool accepts_json;          /* Accept is absent, or admits application/json */
-    bool wants_upstream;        /* Cache-Control no-cache or no-store, Pragma no-cache */
+    struct span origin;  /* absent when none */
+    bool accepts_json;   /* Accept is absent, or admits application/json */
+    bool wants_upstream; /* Cache-Control no-cache or no-store, Pragma no-cache */
 };
 
 void wire_request_read(h2o_req_t *req, struct wire_request *ret);
@@ -39,9 +39,9 @@ char *wire_request_head(h2o_req_t *req, struct span host, bool identity_encoding
 
 /* What the cache must know of an upstream reply's headers. */
 struct wire_reply_facts {
-    struct cp_reply reply;   /* server_asked and id_matches are left alone */
-    struct span session;     /* Mcp-Session-Id, borrowed from the headers */
-    struct span date;        /* borrowed from the headers */
+    struct cp_reply reply; /* server_asked and id_matches are left alone */
+    struct span session;   /* Mcp-Session-Id, borrowed from the headers */
+    struct span date;      /* borrowed from the headers */
 };
 /* keyed_headers: lower-case names of the request headers that are in the key, for Vary. */
 void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char *const *keyed_headers, size_t keyed_count,
