@@ -100,7 +100,7 @@ static bool choose_rule(const struct cp_policy *policy, const struct cp_message 
     switch (ret->rule->kind) {
     case CP_TOOL_WRITE:
         ret->action = CP_ACTION_WRITE;
-        ret->reason = CP_REASON_NONE;
+        ret->reason = CP_REASON_WRITE;
         return false;
     case CP_TOOL_NEUTRAL:
         bypass(ret, CP_REASON_OFF);

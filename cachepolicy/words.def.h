@@ -20,6 +20,7 @@ CP_REASON(MALFORMED, "malformed", "a member that the key needs has an unexpected
 CP_REASON(VERSION, "version", "the protocol version is not one that the cache knows")
 CP_REASON(NO_RULE, "no-rule", "no rule grants caching")
 CP_REASON(OFF, "off", "the policy switches caching off here")
+CP_REASON(WRITE, "write", "a rule says that the tool may change something")
 CP_REASON(UNLISTED, "unlisted", "no rule names the tool: it counts as a write")
 CP_REASON(CONTINUATION, "continuation", "a further leg of a multi-round-trip call")
 CP_REASON(TASK, "task", "the call asks for a task")

@@ -111,7 +111,7 @@ static void assert_decision(const char *policy, const char *body, unsigned flags
 }
 
 #define LOOKUP         CP_ACTION_LOOKUP, CP_REASON_NONE
-#define WRITE          CP_ACTION_WRITE, CP_REASON_NONE
+#define WRITE          CP_ACTION_WRITE, CP_REASON_WRITE
 #define BYPASS(reason) CP_ACTION_BYPASS, CP_REASON_##reason
 
 static void what_may_be_looked_up(void **state)
