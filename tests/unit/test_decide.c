@@ -446,7 +446,7 @@ static void what_may_be_stored(void **state)
         {OLD_READ("all://y"), OLD_RESULT(",\"ttlMs\":0,\"cacheScope\":\"private\""), 0, 0, CP_REASON_NONE, CP_SCOPE_PUBLIC},
         {OLD_READ("mine://y"), OLD_RESULT(""), 0, 0, CP_REASON_NONE, CP_SCOPE_PRINCIPAL},
         /* what was not looked up is not stored, for the same reason */
-        {CALL("set"), RESULT(""), 0, 0, CP_REASON_NONE, CP_SCOPE_SESSION},
+        {CALL("set"), RESULT(""), 0, 0, CP_REASON_WRITE, CP_SCOPE_SESSION},
         {CALL("read"), RESULT(""), 0, PROOF, CP_REASON_PROOF, 0},
         {CALL("watched"), RESULT(""), 0, 0, CP_REASON_OBSERVE, 0},
     };
