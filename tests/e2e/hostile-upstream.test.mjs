@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { callTool, complete, messageOf, outcomeOf } from './lib/rpc.mjs';
 import { soon } from './lib/raw.mjs';
 import { Stand } from './lib/stand.mjs';
-import { until } from './lib/wait.mjs';
+import { Gate, until } from './lib/wait.mjs';
 
 let stand;
 before(async () => (stand = await Stand.open()));
@@ -86,10 +86,11 @@ test('bytes after a reply are nobody\'s answer', async (t) => {
     for (const [n, first] of [`${head(JSON_TYPE, LENGTH)}${BODY}`, `${head(JSON_TYPE, CHUNKED)}${chunk}0\r\n\r\n`, 'HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n', 'HTTP/1.1 204 No Content\r\n\r\n'].entries()) {
         for (const apart of [false, true]) {
             const name = `write-planted-${n}-${apart}`;
+            const gate = new Gate();
             own.upstream.on(name, async (request) => {
                 if (apart) {
                     await request.write(first);
-                    await request.consumed();
+                    await gate.pass();
                     await request.write(planted);
                 } else {
                     await request.write(first + planted);
@@ -98,6 +99,7 @@ test('bytes after a reply are nobody\'s answer', async (t) => {
             });
             const answer = await own.ask(callTool(name, {}));
             await answer.body();
+            gate.open();
             // Planted for good: what comes while the next request is under way, nobody could tell from its answer.
             await (await own.upstream.call(name)).done;
             own.upstream.on('write-victim', (request) => request.result(complete('mine')));

@@ -2,34 +2,12 @@
 // An upstream that does exactly what a test tells it: it hands over each request as it came and sends the bytes, pauses and endings that the
 // test decides on. It knows HTTP framing and just enough JSON-RPC to echo an id; it never behaves well by itself.
 import net from 'node:net';
-import { readFile } from 'node:fs/promises';
 import { ByteSource, formatChunk, formatHead, framingOf, headerAll, headerOne, headerPairs, readBody, readHead } from './http1.mjs';
 import { soon } from './raw.mjs';
 import { until } from './wait.mjs';
 import { textOf } from './rpc.mjs';
 
 const REASONS = { 200: 'OK', 202: 'Accepted', 204: 'No Content', 400: 'Bad Request', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed' };
-
-/** The kernel's table of connections on this machine, read once for all who ask before the reading begins: it is long where many have just
- *  ended. Local and remote port in the kernel's hex -> bytes that wait to be sent and to be read. */
-let nextTable;
-function connectionTable() {
-    nextTable ??= new Promise(setImmediate).then(async () => {
-        nextTable = undefined;
-        const table = new Map();
-        const row = /: [0-9A-F]{8}:([0-9A-F]{4}) [0-9A-F]{8}:([0-9A-F]{4}) (?!06)[0-9A-F]{2} ([0-9A-F]{8}):([0-9A-F]{8}) /g; // 06: TIME_WAIT
-        for (const [, local, remote, toSend, toRead] of (await readFile('/proc/net/tcp', 'latin1')).matchAll(row)) table.set(`${local} ${remote}`, [parseInt(toSend, 16), parseInt(toRead, 16)]);
-        return table;
-    });
-    return nextTable;
-}
-
-/** What the peer has not read yet: our send queue and its receive queue. */
-async function unreadBytes(ourPort, peerPort) {
-    const [ours, peers] = [ourPort, peerPort].map((port) => port.toString(16).toUpperCase().padStart(4, '0'));
-    const table = await connectionTable();
-    return (table.get(`${ours} ${peers}`)?.[0] ?? 0) + (table.get(`${peers} ${ours}`)?.[1] ?? 0);
-}
 
 /** One request that reached the upstream, and the means to answer it. */
 export class Call {
@@ -41,15 +19,16 @@ export class Call {
     /** Which of the upstream's connections it came on, counted from 1, and the how many-eth request on it. */
     connection;
     position;
+    #upstream;
     #socket;
     #source;
-    #chunked = false;
     #done;
     done = new Promise((resolve) => (this.#done = resolve));
     /** Set when the handler wants the connection to end after this reply. */
     closes = false;
 
-    constructor(socket, source, facts) {
+    constructor(upstream, socket, source, facts) {
+        this.#upstream = upstream;
         this.#socket = socket;
         this.#source = source;
         Object.assign(this, facts);
@@ -80,11 +59,8 @@ export class Call {
         await new Promise((resolve) => this.#socket.write(bytes, () => resolve()));
     }
 
-    /** Waits until the peer has read everything that was written so far: the next write() starts a new read on its side. */
-    async consumed() {
-        const { localPort, remotePort } = this.#socket;
-        await until(async () => (await unreadBytes(localPort, remotePort)) === 0, { everyMs: 1, what: 'the peer to read what was sent' });
-    }
+    /** Waits until the peer has read what was sent so far: the next write() starts a new read on its side. */
+    async consumed() { await this.#upstream.turn(); }
 
     /** Writes pieces such that the peer reads each of them on its own. */
     async writeApart(pieces) {
@@ -130,7 +106,6 @@ export class Call {
 
     /** Opens an event stream, chunked as servers do. */
     async stream(headers = {}) {
-        this.#chunked = true;
         await this.head(200, [['Content-Type', 'text/event-stream'], ['Cache-Control', 'no-cache, no-transform'], ...headerPairs(headers), ['Transfer-Encoding', 'chunked']]);
     }
     /** One event: `event: message`, then `id:` when given, then the data (text). Returns the bytes that were sent. */
@@ -168,6 +143,8 @@ export class Scripted {
         return upstream;
     }
 
+    /** One round of the peer's loop, for consumed(); whoever knows the peer sets it. */
+    turn = () => Promise.reject(new Error('nobody told this upstream how its peer turns'));
     /** Every request, in order of arrival. */
     calls = [];
     connections = 0;
@@ -207,7 +184,7 @@ export class Scripted {
             if (/100-continue/i.test(headerOne(head.headers, 'expect') ?? '')) socket.write('HTTP/1.1 100 Continue\r\n\r\n');
             const pieces = [];
             if ((await readBody(source, head.headers, framingOf(head.headers, { isResponse: false }), (piece) => pieces.push(piece))) === 'cut') break;
-            const call = new Call(socket, source, { method, target, httpVersion, headers: head.headers, body: Buffer.concat(pieces), connection, position });
+            const call = new Call(this, socket, source, { method, target, httpVersion, headers: head.headers, body: Buffer.concat(pieces), connection, position });
             this.calls.push(call);
             const handler = this.#handlers.get(call.name) ?? this.#handlers.get(call.json?.method) ?? this.#handlers.get(`${method} ${target}`) ?? this.fallback;
             Promise.resolve().then(() => handler(call)).catch((error) => {
@@ -229,6 +206,6 @@ export class Scripted {
     async close() {
         this.dropConnections();
         await new Promise((resolve) => this.#server.close(resolve));
-        if (this.failures.length) throw new AggregateError(this.failures, 'a script of the upstream failed');
+        if (this.failures.length) throw new AggregateError(this.failures, `a script of the upstream failed: ${this.failures.map((error) => error.stack).join('\n')}`);
     }
 }

@@ -27,12 +27,15 @@ export class Stand {
     upstream;
     sidecar;
     #canaries = 0;
+    #nextTurn;
 
     /** Before all tests of a file, or inside one test (give it t). One loop: an answer that has ended is behind us everywhere. */
     static async open({ t, policy = POLICY, flags = [], env, fallback } = {}) {
         const stand = new Stand();
         t?.after(() => stand.close());
         stand.upstream = await Scripted.start({ fallback });
+        stand.upstream.turn = () => stand.turn();
+        stand.upstream.on('GET /turn', (call) => call.reply(204));
         stand.upstream.on('canary', (call) => call.result(complete('canary')));
         try {
             stand.sidecar = await Sidecar.start(policy, { upstream: stand.upstream, flags: flags.includes('--threads') ? flags : ['--threads', '1', ...flags], env });
@@ -57,6 +60,15 @@ export class Stand {
             await answer.body();
             return outcomeOf(answer) === 'hit';
         }, { withinMs: 10_000, everyMs: 2, what: 'a freshly stored answer to be found' });
+    }
+
+    /** A request there and back: the sidecar's one loop has read whatever lay at its sockets before. Shared by all who ask before it begins. */
+    turn() {
+        this.#nextTurn ??= new Promise(setImmediate).then(async () => {
+            this.#nextTurn = undefined;
+            await (await this.ask({ method: 'GET', path: '/turn' })).body();
+        });
+        return this.#nextTurn;
     }
 
     /** Asks, reads to the end, and expects this outcome. */
