@@ -51,6 +51,14 @@ struct upstream_call {
     bool *freed;               /* set when the call goes while its starter still looks at it */
 };
 
+static bool has_control_byte(const char *text)
+{
+    for (; *text != '\0'; ++text)
+        if ((unsigned char)*text <= ' ' || *text == 0x7f)
+            return true;
+    return false;
+}
+
 int upstream_url_parse(const char *text, struct upstream_url *ret, struct cp_error *reterr)
 {
     const char *p, *path, *port, *end;
@@ -72,11 +80,12 @@ int upstream_url_parse(const char *text, struct upstream_url *ret, struct cp_err
         ret->port = 443;
         ret->is_tls = true;
     } else {
-        cp_error_set(reterr, "", 0, 0, "--upstream '%s' does not begin with http:// or https://", text);
+        cp_error_set(reterr, "", 0, 0, "--upstream '%.160s' does not begin with http:// or https://", text);
         goto bad;
     }
-    if (strpbrk(p, "?#@ ") != NULL) {
-        cp_error_set(reterr, "", 0, 0, "--upstream '%s' may have no user, query or fragment: give it as http://host:port/path", text);
+    if (strpbrk(p, "?#@") != NULL || has_control_byte(p)) {
+        cp_error_set(reterr, "", 0, 0,
+                     "--upstream '%.160s' may have no user, query, fragment, blank or control byte: give it as http://host:port/path", text);
         goto bad;
     }
     path = strchr(p, '/');
@@ -87,7 +96,7 @@ int upstream_url_parse(const char *text, struct upstream_url *ret, struct cp_err
         const char *bracket = memchr(p, ']', (size_t)(end - p));
 
         if (bracket == NULL) {
-            cp_error_set(reterr, "", 0, 0, "--upstream '%s' has an IPv6 address without its ']'", text);
+            cp_error_set(reterr, "", 0, 0, "--upstream '%.160s' has an IPv6 address without its ']'", text);
             goto bad;
         }
         ret->host = (struct span){p + 1, (size_t)(bracket - p - 1)};
@@ -97,7 +106,7 @@ int upstream_url_parse(const char *text, struct upstream_url *ret, struct cp_err
         ret->host = (struct span){p, (size_t)((port != NULL ? port : end) - p)};
     }
     if (ret->host.n == 0 || ret->host.n > 253) {
-        cp_error_set(reterr, "", 0, 0, "--upstream '%s' names no host: give it as http://host:port/path", text);
+        cp_error_set(reterr, "", 0, 0, "--upstream '%.160s' names no host: give it as http://host:port/path", text);
         goto bad;
     }
     if (port != NULL) {
@@ -106,7 +115,7 @@ int upstream_url_parse(const char *text, struct upstream_url *ret, struct cp_err
         errno = 0;
         number = *port == ':' ? strtoul(port + 1, &rest, 10) : 0;
         if (*port != ':' || errno != 0 || rest != end || number < 1 || number > 65535 || port[1] < '0' || port[1] > '9') {
-            cp_error_set(reterr, "", 0, 0, "--upstream '%s' has no usable port (1 to 65535)", text);
+            cp_error_set(reterr, "", 0, 0, "--upstream '%.160s' has no usable port (1 to 65535)", text);
             goto bad;
         }
         ret->port = (uint16_t)number;

@@ -86,6 +86,7 @@ static void others_are_refused_with_a_sentence(void **state)
         {"http://h/mcp#top", "fragment"},
         {"http://h /mcp", "http://host:port/path"},
         {"http://h/mcp ", "http://host:port/path"},
+        {"http://h/mcp\n", "control byte"},
     };
 
     (void)state;
