@@ -24,7 +24,7 @@ static bool is_text(struct span s)
 /* The line at p without its LF or CRLF; next: where the following one begins. False: no whole line yet. */
 static bool take_line(const char *p, const char *end, struct span *ret, const char **next)
 {
-    const char *lf = memchr(p, '\n', (size_t)(end - p));
+    const char *lf = p != end ? memchr(p, '\n', (size_t)(end - p)) : NULL;
 
     if (lf == NULL)
         return false;
@@ -152,6 +152,9 @@ long http_head_parse(struct http_head *ret, struct span bytes, bool answers_head
 
     ret->field_count = 0;
     ret->content_bytes = 0;
+    /* nothing yet, perhaps without a place in memory */
+    if (bytes.n == 0)
+        return 0;
     if (!take_line(p, end, &line, &next))
         return bytes.n > HTTP_HEAD_MAX ? -EBADMSG : 0;
     if (!parse_status_line(ret, line))
