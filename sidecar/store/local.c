@@ -174,31 +174,61 @@ static int cover_last_page(struct local *local, uint64_t size_bytes)
     return 0;
 }
 
-int local_open(const char *path, uint64_t size_bytes, uint32_t readers, bool same_boot, struct local *ret)
+/* LMDB's last word before it aborts. A copy, because another thread may be anywhere. */
+static void on_assert(MDB_env *env, const char *text)
+{
+    struct state state = *(struct state *)mdb_env_get_userctx(env);
+    (void)text; /* LMDB writes it to stderr itself */
+    state.is_distrusted = true;
+    state_write(&state);
+}
+
+/* Whether a damaged page, rather than the world, is behind r: LMDB allocates by the counts that it reads. */
+static bool is_damage(int r)
+{
+    return r != 0 && r != ENOSPC && r != EIO && r != EFBIG && r != EDQUOT;
+}
+
+/* Everything that the first use of an open environment needs. */
+static int open_rows(struct local *local, bool same_boot)
+{
+    struct store_reader trial = {0};
+    MDB_txn *txn;
+    int r = mdb_txn_begin(local->env, NULL, 0, &txn);
+
+    if (r != 0)
+        return r;
+    /* The handles are only good when the transaction that opened them is committed. */
+    if ((r = rows_open(txn, &local->rows)) != 0 || (r = read_meta(local, txn, same_boot)) != 0 ||
+        (r = rows_next_seq(&local->rows, txn, &local->next_seq)) != 0 || (r = gauges_update(local, txn)) != 0) {
+        mdb_txn_abort(txn);
+        return r;
+    }
+    if ((r = mdb_txn_commit(txn)) != 0)
+        return r;
+    r = local_reader_init(local, &trial);
+    local_reader_done(&trial);
+    return r < 0 ? LOCAL_FOREIGN : 0;
+}
+
+int local_open(const char *path, uint64_t size_bytes, uint32_t readers, bool same_boot, struct state *state, struct local *ret)
 {
     struct local local = {.entry_bytes_max = size_bytes / 4 < UINT32_MAX / 4 ? size_bytes / 4 : UINT32_MAX / 4};
-    MDB_txn *txn = NULL;
     int dead, r = mdb_env_create(&local.env);
 
     if (r != 0)
         return r;
     /* One reader more for store_check, and one to spare. */
-    if ((r = mdb_env_set_mapsize(local.env, size_bytes)) != 0 || (r = mdb_env_set_maxdbs(local.env, 4)) != 0 ||
+    if ((r = mdb_env_set_userctx(local.env, state)) != 0 || (r = mdb_env_set_assert(local.env, on_assert)) != 0 ||
+        (r = mdb_env_set_mapsize(local.env, size_bytes)) != 0 || (r = mdb_env_set_maxdbs(local.env, 4)) != 0 ||
         (r = mdb_env_set_maxreaders(local.env, readers + 2)) != 0 ||
         (r = mdb_env_open(local.env, path, MDB_NOSUBDIR | MDB_NOSYNC | MDB_NORDAHEAD | MDB_NOTLS, 0600)) != 0 ||
-        (r = cover_last_page(&local, size_bytes)) != 0 || (r = mdb_reader_check(local.env, &dead)) != 0 ||
-        (r = mdb_txn_begin(local.env, NULL, 0, &txn)) != 0)
+        (r = cover_last_page(&local, size_bytes)) != 0 || (r = mdb_reader_check(local.env, &dead)) != 0)
         goto out;
-    /* The handles are only good when the transaction that opened them is committed. */
-    if ((r = rows_open(txn, &local.rows)) != 0 || (r = read_meta(&local, txn, same_boot)) != 0 ||
-        (r = rows_next_seq(&local.rows, txn, &local.next_seq)) != 0 || (r = gauges_update(&local, txn)) != 0)
-        goto out;
-    r = mdb_txn_commit(txn);
-    txn = NULL;
+    if (is_damage(r = open_rows(&local, same_boot)))
+        r = LOCAL_FOREIGN;
 out:
     if (r != 0) {
-        if (txn != NULL)
-            mdb_txn_abort(txn);
         mdb_env_close(local.env);
         return r;
     }

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "rows.h"
+#include "state.h"
 #include "store.h"
 
 struct local {
@@ -39,8 +40,9 @@ struct local_clock {
 enum { LOCAL_FOREIGN = -40000 }; /* outside LMDB's and errno's numbers */
 
 /* Opens path (one file; path-lock beside it). same_boot: the clock kept in it belongs to this boot. Foreign, damaged or larger than size_bytes:
- * LOCAL_FOREIGN, or the code that LMDB gave. Thread: the opening one. */
-int local_open(const char *path, uint64_t size_bytes, uint32_t readers, bool same_boot, struct local *ret);
+ * LOCAL_FOREIGN, or the code that LMDB gave. state is borrowed until local_close: should LMDB end the process over a damaged page, the state
+ * is marked distrusted first, so that the next start wipes instead of ending the same way. Thread: the opening one. */
+int local_open(const char *path, uint64_t size_bytes, uint32_t readers, bool same_boot, struct state *state, struct local *ret);
 /* Syncs when is_clean, then closes. 0 or what the sync said. No transaction may be open. */
 int local_close(struct local *local, bool is_clean);
 

@@ -122,7 +122,7 @@ static int open_local(struct store *store, const struct store_options *options, 
         if ((r = state_write(&store->state)) < 0)
             return failed(r, reterr, options->path, "write to store directory", strerror(-r),
                           "make room there, or name another with --store");
-        r = local_open(store->data_path, options->size_bytes, readers, same_boot, &store->local);
+        r = local_open(store->data_path, options->size_bytes, readers, same_boot, &store->state, &store->local);
         if (r == 0)
             return 0;
         /* A plain errno is the world's; EINVAL is LMDB's word for a file too short to be its own. */

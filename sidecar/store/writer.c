@@ -33,9 +33,9 @@ struct item {
     enum item_kind kind;
     struct cp_key key;
     struct pending_item pending; /* puts and deletions: findable from before they are queued until after the commit */
-    struct store_entry entry; /* body and name point into bytes */
-    int64_t now_ms;           /* of a sweep */
-    size_t queued_bytes;      /* its weight against the bound; 0: none */
+    struct store_entry entry;    /* body and name point into bytes */
+    int64_t now_ms;              /* of a sweep */
+    size_t queued_bytes;         /* its weight against the bound; 0: none */
     char bytes[];
 };
 
