@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The client's side of one exchange. Not here: what is sent (reply.c, flow), how connections are accepted (front/listener.c).
  * Always: one h2o_send is in flight at most; owner is NULL as soon as the answer is ended, aborted or the client gone; a cut
- * answer ends in a closed connection without the terminating chunk.
+ * answer ends in a closed connection without the terminating chunk, in a reset one where the connection's end would stand for the body's.
  * libh2o's chunked filter is not used (front/listener.c removes it): it cannot flush a head before the first body byte and closes the
  * connection for every status but 200, so chunks are framed here. Thread: the request's loop. */
 #include "sidecar/wire/downstream.h"
@@ -14,11 +14,11 @@ struct downstream {
     h2o_req_t *req;
     void *owner; /* NULL: nobody wants to hear anything any more */
     downstream_fn on_gone, on_drained;
-    struct buf pending; /* not yet handed to h2o */
-    struct buf flying;  /* being written */
-    char frame[24];     /* head of the chunk in flight */
+    struct buf pending;                     /* not yet handed to h2o */
+    struct buf flying;                      /* being written */
+    char frame[24];                         /* head of the chunk in flight */
     char date[H2O_TIMESTR_RFC1123_LEN + 1]; /* the upstream's; empty: h2o's own */
-    bool started, is_chunked, writing, ending, aborting, watching;
+    bool started, is_chunked, is_until_close, writing, ending, aborting, watching;
 };
 
 static h2o_socket_t *socket_of(struct downstream *d)
@@ -98,7 +98,8 @@ static void flush(struct downstream *d)
     }
     if (d->is_chunked) {
         if (d->ending)
-            bufs[count++] = d->flying.n != 0 ? h2o_iovec_init(H2O_STRLIT("\r\n0\r\n\r\n")) : h2o_iovec_init(H2O_STRLIT("0\r\n\r\n"));
+            bufs[count++] =
+                d->flying.n != 0 ? h2o_iovec_init(H2O_STRLIT("\r\n0\r\n\r\n")) : h2o_iovec_init(H2O_STRLIT("0\r\n\r\n"));
         else if (d->flying.n != 0)
             bufs[count++] = h2o_iovec_init(H2O_STRLIT("\r\n"));
     }
@@ -154,10 +155,15 @@ h2o_req_t *downstream_take(struct downstream *d)
 /* The answer ends here, unfinished. d may be freed on return. */
 static void cut(struct downstream *d)
 {
+    int fd = h2o_socket_get_fd(socket_of(d));
+    struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+
     unwatch(d);
     d->req->http1_is_persistent = 0;
-    shutdown(h2o_socket_get_fd(socket_of(d)), SHUT_RDWR);
-    /* while a write is in flight h2o still reads our buffers; its completion, certain after the shutdown, goes on with the end */
+    /* where the connection's end is the body's end, only a reset (what disconnecting from the peer sends) says that there should have been more */
+    if (!d->is_until_close || connect(fd, &nobody, sizeof(nobody)) != 0)
+        shutdown(fd, SHUT_RDWR);
+    /* while a write is in flight h2o still reads our buffers; its completion, certain after that, goes on with the end */
     if (d->writing)
         d->aborting = true;
     else
@@ -251,6 +257,7 @@ void downstream_start(struct downstream *d, size_t content_bytes)
             d->is_chunked = true;
             h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_TRANSFER_ENCODING, NULL, H2O_STRLIT("chunked"));
         } else {
+            d->is_until_close = true;
             req->http1_is_persistent = 0;
         }
     }
