@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The store: entries in LMDB that survive a restart and may be lost at any time without breaking anything.
  * Always: one writer thread owns every write transaction; a read transaction lasts one copy and ends before anything is sent;
- * the environment never wedges, because it is capped by pages and bodies lie in chunks of one page, so that no run of free pages is needed; whatever does not verify
- * (schema, second digest, size, checksum) is a miss.
+ * the environment never wedges, because it is capped by pages and bodies lie in chunks of one page, so that no run of free pages is needed;
+ * whatever does not verify (schema, second digest, size, checksum) is a miss.
  * Layout: index digest -> entry record (msgpack) | body seq,chunk (big-endian, appended) -> bytes | expiry second,seq -> digest | meta. */
 #ifndef MCPCACHED_STORE_STORE_H
 #define MCPCACHED_STORE_STORE_H
@@ -47,8 +47,8 @@ enum store_lookup {
 };
 
 /* Opens or creates. An unclean end under another boot id wipes (MDB_NOSYNC is only safe while the kernel lives); an unknown schema or a
- * foreign file wipes too, never mixes, and so does a size_bytes below what the file needs. Two processes on one directory: the second is refused (lock file). On failure one sentence in reterr that names the path
- * and the cure. 0 or -errno. */
+ * foreign file wipes too, never mixes, and so does a size_bytes below what the file needs. Two processes on one directory: the second is
+ * refused (lock file). On failure one sentence in reterr that names the path and the cure. 0 or -errno. */
 int store_open(const struct store_options *options, struct store **ret, struct cp_error *reterr);
 /* Drains the queue, marks the end clean, closes. */
 void store_close(struct store *store);
