@@ -170,8 +170,12 @@ static void run_until_stopped(struct loop *loop)
     /* a moment for last bytes to go out, then for closed connections to be noticed */
     h2o_evloop_run(loop->ctx.loop, 10);
     shut_connections(loop);
-    for (int i = 0; i != 100 && loop->connection_count != 0; ++i)
+    for (int i = 0; i != 100 && loop->connection_count != 0; ++i) {
         h2o_evloop_run(loop->ctx.loop, 10);
+        /* requests that had already arrived were begun meanwhile */
+        flow_stop(loop->flow);
+    }
+    flow_stop(loop->flow);
 }
 
 static void *run(void *arg)
