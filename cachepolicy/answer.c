@@ -202,8 +202,18 @@ static bool is_fills_own(struct span name)
     return span_eq(name, SPAN("traceparent")) || span_eq(name, SPAN("tracestate")) || span_eq(name, SPAN("baggage"));
 }
 
-int cp_answer_strip(const struct cp_answer *answer, struct cp_json_doc *doc, struct buf *out, uint32_t *ret_ttl_start,
-                    uint32_t *ret_ttl_end)
+/* What the protocol itself puts into a result's _meta speaks of the server; a vendor's member may speak of the caller. */
+static bool goes(struct span name, bool strip_vendor)
+{
+    static const char ours[] = "io.modelcontextprotocol/";
+
+    if (is_fills_own(name))
+        return true;
+    return strip_vendor && !(name.n >= sizeof(ours) - 1 && memcmp(name.p, ours, sizeof(ours) - 1) == 0);
+}
+
+int cp_answer_strip(const struct cp_answer *answer, bool strip_vendor, struct cp_json_doc *doc, struct buf *out,
+                    uint32_t *ret_ttl_start, uint32_t *ret_ttl_end)
 {
     const char *base = doc->text.p, *at = answer->result.p, *end = answer->result.p + answer->result.n;
     const struct cp_json_node *meta = NULL, *member, *kept = NULL;
@@ -220,13 +230,13 @@ int cp_answer_strip(const struct cp_answer *answer, struct cp_json_doc *doc, str
         const struct cp_json_node *last = member, *next;
         const char *from = base + member->name_start - 1, *to;
 
-        if (!is_fills_own(cp_json_name(doc, member))) {
+        if (!goes(cp_json_name(doc, member), strip_vendor)) {
             kept = member;
             member = cp_json_next(doc, member);
             continue;
         }
         /* A run of members that go, with the comma behind it, or, at the end, with the one before it. */
-        for (next = cp_json_next(doc, member); next != NULL && is_fills_own(cp_json_name(doc, next));
+        for (next = cp_json_next(doc, member); next != NULL && goes(cp_json_name(doc, next), strip_vendor);
              next = cp_json_next(doc, next))
             last = next;
         to = base + last->end;

@@ -53,9 +53,10 @@ void cp_answer_parse(struct cp_answer *ret, struct cp_json_doc *doc, struct span
 bool cp_answer_is_to(const struct cp_answer *answer, struct span id);
 
 /* Appends answer->result to out without traceparent, tracestate and baggage of its top-level _meta (they describe the fill,
- * not the caller); every other byte stays. ret_ttl: where the ttlMs value stands in what was appended (offset from its
+ * not the caller), and with strip_vendor (shared with everybody by the operator's word, not the server's) without all its members but io.modelcontextprotocol/...;
+ * every other byte stays. ret_ttl: where the ttlMs value stands in what was appended (offset from its
  * first byte), 0,0 when none. 0 or -ENOMEM. The doc must still hold the answer's scan. out is unchanged unless 0. */
-int cp_answer_strip(const struct cp_answer *answer, struct cp_json_doc *doc, struct buf *out, uint32_t *ret_ttl_start,
-                    uint32_t *ret_ttl_end);
+int cp_answer_strip(const struct cp_answer *answer, bool strip_vendor, struct cp_json_doc *doc, struct buf *out,
+                    uint32_t *ret_ttl_start, uint32_t *ret_ttl_end);
 
 #endif

@@ -132,6 +132,8 @@ static enum cp_reason why_caller_goes_upstream(const struct cp_caller *caller, c
 {
     if (!caller->agrees)
         return CP_REASON_HEADER;
+    if (caller->hides_headers)
+        return CP_REASON_CONNECTION;
     if (!caller->accepts_json)
         return CP_REASON_ACCEPT;
     if (!caller->origin_allowed)
@@ -200,7 +202,9 @@ void cp_decide(const struct cp_policy *policy, const struct cp_message *message,
     ret->hint_counts = !is_legacy && family != FAMILY_CALL;
 
     enum cp_reason reason = CP_REASON_NONE;
-    if (!is_known_version(message->era, is_legacy ? caller->version : message->version))
+    if (!caller->body_is_plain)
+        reason = CP_REASON_MEDIA_TYPE;
+    else if (!is_known_version(message->era, is_legacy ? caller->version : message->version))
         reason = CP_REASON_VERSION;
     else if (message->is_continuation)
         reason = CP_REASON_CONTINUATION;
@@ -268,24 +272,29 @@ static enum cp_reason why_answer_is_not_kept(enum cp_era era, const struct cp_re
     return CP_REASON_NONE;
 }
 
+bool cp_is_public_granted(const struct cp_decision *decision, bool has_hint, int64_t hint_ttl_ms)
+{
+    if (!decision->hint_counts)
+        return decision->may_public;
+    return decision->may_public && ((has_hint && hint_ttl_ms > 0) || granted_scope(decision->rule) == CP_SCOPE_PUBLIC);
+}
+
 /* May everybody share it? The server's hint can only be as wide as it was meant: "public" beside ttlMs 0 is what some implementations
  * stamp on everything, so a lifetime of the policy's own does not inherit it; the operator's explicit public does. */
 static bool is_shared_by_all(const struct cp_decision *decision, const struct cp_reply *reply, const struct cp_answer *answer,
-                             const struct cp_storing *storing)
+                             const struct cp_storing *storing, bool is_modern)
 {
     if (!decision->may_public || reply->is_private)
         return false;
-    if (!decision->hint_counts)
-        return true; /* tools and the legacy era: may_public is the rule's explicit word */
-    bool is_meant = storing->has_hint && storing->hint_ttl_ms > 0;
-    return answer->scope == CP_HINT_PUBLIC && (is_meant || granted_scope(decision->rule) == CP_SCOPE_PUBLIC);
+    if (!decision
+             ->hint_counts) /* tools and the legacy era: may_public is the rule's explicit word, which a server's own can only narrow */
+        return !is_modern || answer->scope != CP_HINT_PRIVATE;
+    return answer->scope == CP_HINT_PUBLIC && cp_is_public_granted(decision, storing->has_hint, storing->hint_ttl_ms);
 }
 
-void cp_decide_store(const struct cp_decision *decision, const struct cp_message *message, const struct cp_caller *caller,
-                     const struct cp_policy *policy, const struct cp_reply *reply, const struct cp_answer *answer,
-                     struct cp_storing *ret)
+void cp_decide_store(const struct cp_decision *decision, const struct cp_message *message, const struct cp_reply *reply,
+                     const struct cp_answer *answer, struct cp_storing *ret)
 {
-    (void)caller, (void)policy; /* all that they say was said before: decision holds it */
     *ret = (struct cp_storing){.store = false, .reason = decision->reason, .scope = decision->private_scope};
     if (decision->action != CP_ACTION_LOOKUP)
         return;
@@ -302,7 +311,7 @@ void cp_decide_store(const struct cp_decision *decision, const struct cp_message
         ret->reason = CP_REASON_NO_TTL;
         return;
     }
-    if (is_shared_by_all(decision, reply, answer, ret)) {
+    if (is_shared_by_all(decision, reply, answer, ret, message->era == CP_ERA_MODERN)) {
         ret->scope = CP_SCOPE_PUBLIC;
     } else if (!decision->may_private) {
         ret->reason = CP_REASON_ANONYMOUS;

@@ -36,6 +36,9 @@ struct cp_caller {
     bool wants_upstream; /* request Cache-Control: no-store or no-cache, or Pragma: no-cache */
     bool has_proof;      /* a header that the policy lists as per-request proof */
     bool agrees;         /* cp_agree said CP_AGREES */
+    bool
+        body_is_plain; /* one Content-Type, application/json in UTF-8, no Content-Encoding: the upstream reads the bytes that were read here */
+    bool hides_headers;  /* Connection names headers that do not travel on, although the key and the checks see them */
     bool has_session;    /* a legacy Mcp-Session-Id is present (ignored in the modern era) */
     bool session_known;  /* what that session negotiated is known here */
     struct span version; /* legacy: of the session, else of the header, else "2025-03-26"; modern: message->version */
@@ -83,9 +86,12 @@ struct cp_storing {
 };
 
 /* now is not needed: ages begin when the runtime stamps the entry. */
-void cp_decide_store(const struct cp_decision *decision, const struct cp_message *message, const struct cp_caller *caller,
-                     const struct cp_policy *policy, const struct cp_reply *reply, const struct cp_answer *answer,
-                     struct cp_storing *ret);
+void cp_decide_store(const struct cp_decision *decision, const struct cp_message *message, const struct cp_reply *reply,
+                     const struct cp_answer *answer, struct cp_storing *ret);
+
+/* Whether an entry found in the public arm may still be served to all: one whose hint gave it no life of its own ("public" beside ttlMs 0 or none) is public
+ * only by a rule's explicit word, which may have been taken back since. */
+bool cp_is_public_granted(const struct cp_decision *decision, bool has_hint, int64_t hint_ttl_ms);
 
 /* The lifetime that the policy in force gives an entry with this stored hint, in ms from stored_at; 0 = not usable. */
 int64_t cp_lifetime_of(const struct cp_decision *decision, bool has_hint, int64_t hint_ttl_ms);

@@ -277,3 +277,16 @@ int cp_message_canonical(const struct cp_message *message, const struct cp_point
         out->n = before;
     return r;
 }
+
+int cp_message_canonical_first_page(const struct cp_message *message, struct buf *out)
+{
+    struct cp_json_node *cursor = (struct cp_json_node *)cp_json_member(message->doc, message->params, SPAN("cursor"));
+    int r;
+
+    if (cursor != NULL)
+        cursor->skip = true;
+    r = cp_message_canonical(message, NULL, 0, out);
+    if (cursor != NULL)
+        cursor->skip = false;
+    return r;
+}

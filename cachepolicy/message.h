@@ -85,6 +85,9 @@ void cp_message_parse(struct cp_message *ret, struct cp_json_doc *doc, struct sp
 int cp_message_canonical(const struct cp_message *message, const struct cp_pointer *ignore, size_t ignore_count, struct buf *out);
 
 /* "" for CP_METHOD_OTHER; static string. */
+/* The same question without its cursor: the first page of the list that message asks a later page of. Nothing is ignored. 0 or -ENOMEM. */
+int cp_message_canonical_first_page(const struct cp_message *message, struct buf *out);
+
 const char *cp_method_text(enum cp_method method);
 enum cp_method cp_method_of(struct span text);
 

@@ -40,7 +40,8 @@ static const struct verb {
 
 static void print_help(FILE *out)
 {
-    fprintf(out, "mcpcached: a cache in front of any MCP server (Model Context Protocol over Streamable HTTP).\n\nusage: mcpcached VERB [...]\n\n");
+    fprintf(out, "mcpcached: a cache in front of any MCP server (Model Context Protocol over Streamable HTTP).\n\nusage: mcpcached "
+                 "VERB [...]\n\n");
     for (size_t i = 0; i != VERB_COUNT; ++i)
         fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].text);
     fprintf(out, "\nmcpcached VERB --help tells more. mcpcached --version prints the version.\n"
@@ -53,7 +54,8 @@ static int check_main(int argc, char **argv)
     struct cp_policy *policy;
 
     if (argc == 1 && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0)) {
-        printf("usage: mcpcached check FILE|DIR\n\nReads a policy as serve would and prints every mistake as file:line:column: sentence.\n"
+        printf("usage: mcpcached check FILE|DIR\n\nReads a policy as serve would and prints every mistake as file:line:column: "
+               "sentence.\n"
                "Exit status: 0 the policy is good, 2 it is not.\n");
         return EXIT_SUCCESS;
     }

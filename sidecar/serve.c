@@ -70,7 +70,8 @@ static int open_log(struct house *h)
             log_setup(format, (enum log_level)i);
             return 0;
         }
-    snprintf(sentence, sizeof(sentence), "--log-level: '%.60s' is no level; choose error, warn, info or debug", h->settings.log_level);
+    snprintf(sentence, sizeof(sentence), "--log-level: '%.60s' is no level; choose error, warn, info or debug",
+             h->settings.log_level);
     return refuse(sentence);
 }
 
@@ -97,6 +98,8 @@ static int open_upstream(struct house *h)
 
     if (upstream_url_parse(h->settings.upstream, &h->url, &error) != 0)
         return refuse(error.text);
+    if (!h->url.is_tls && *h->settings.upstream_ca != '\0')
+        return refuse("--upstream-ca names certificates, but --upstream begins with http://; use https:// or leave the flag out");
     if (h->url.is_tls && upstream_tls_new(&h->url, h->settings.upstream_ca, &h->tls, &error) != 0)
         return refuse(error.text);
     if (strcmp(h->settings.upstream_host, "keep") != 0 && strcmp(h->settings.upstream_host, "upstream") != 0)

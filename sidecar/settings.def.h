@@ -2,22 +2,32 @@
 /* Settings of `serve`: one table feeds the struct, the flags, the environment names (MCPCACHED_<NAME>), --help and docs/settings.md.
  * SETTING(field, "flag", TYPE, "default", "argument", "text") - TYPE: TEXT, DURATION (ms), SIZE (bytes), COUNT, LIST (flag may be repeated; comma-separated in
  * the environment). A default of "" means: not set. */
-SETTING(listen, "listen", TEXT, "127.0.0.1:8080", "ADDR:PORT", "where MCP clients connect; port 0 takes a free one and the log says which")
-SETTING(upstream, "upstream", TEXT, "", "URL", "the MCP server behind, http:// or https:// with the path it serves MCP on; required")
-SETTING(policy, "policy", TEXT, "", "FILE|DIR", "policy file, or a directory of them read in name order; without it only the server's own hints count")
+SETTING(listen, "listen", TEXT, "127.0.0.1:8080", "ADDR:PORT",
+        "where MCP clients connect; port 0 takes a free one and the log says which")
+SETTING(upstream, "upstream", TEXT, "", "URL",
+        "the MCP server behind, http:// or https:// with the path it serves MCP on; required")
+SETTING(policy, "policy", TEXT, "", "FILE|DIR",
+        "policy file, or a directory of them read in name order; without it only the server's own hints count")
 SETTING(store, "store", TEXT, "/var/cache/mcpcached", "DIR", "directory of the store; created when missing, kept over restarts")
 SETTING(store_size_bytes, "store-size", SIZE, "256MiB", "SIZE", "size of the store's file at most; at least 8MiB")
 SETTING(threads, "threads", COUNT, "0", "N", "event loops; 0 means one for each CPU this process may use")
-SETTING(allow_origin, "allow-origin", LIST, "", "ORIGIN", "web origin whose requests may be answered from the store; may be repeated. Others are forwarded")
-SETTING(upstream_ca, "upstream-ca", TEXT, "", "FILE", "PEM certificates that an https upstream must chain to, instead of the system's")
-SETTING(upstream_host, "upstream-host", TEXT, "keep", "keep|upstream", "Host header sent upstream: the client's (keep), or the upstream URL's own")
+SETTING(allow_origin, "allow-origin", LIST, "", "ORIGIN",
+        "web origin whose requests may be answered from the store; may be repeated. Others are forwarded")
+SETTING(upstream_ca, "upstream-ca", TEXT, "", "FILE",
+        "PEM certificates that an https upstream must chain to, instead of the system's")
+SETTING(upstream_host, "upstream-host", TEXT, "keep", "keep|upstream",
+        "Host header sent upstream: the client's (keep), or the upstream URL's own")
 SETTING(connect_timeout_ms, "connect-timeout", DURATION, "5s", "TIME", "how long connecting upstream may take (TLS included)")
-SETTING(first_byte_timeout_ms, "first-byte-timeout", DURATION, "10m", "TIME", "how long the upstream may take to begin its answer; how long the answer then takes is the client's to judge")
-SETTING(upstream_keepalive_ms, "upstream-keepalive", DURATION, "4s", "TIME", "how long an idle upstream connection is kept; below the upstream's own limit (Node's is 5s)")
-SETTING(idle_timeout_ms, "idle-timeout", DURATION, "75s", "TIME", "how long a client's connection may be idle between requests, or take to send one")
+SETTING(first_byte_timeout_ms, "first-byte-timeout", DURATION, "10m", "TIME",
+        "how long the upstream may take to begin its answer; how long the answer then takes is the client's to judge")
+SETTING(upstream_keepalive_ms, "upstream-keepalive", DURATION, "4s", "TIME",
+        "how long an idle upstream connection is kept; below the upstream's own limit (Node's is 5s)")
+SETTING(idle_timeout_ms, "idle-timeout", DURATION, "75s", "TIME",
+        "how long a client's connection may be idle between requests, or take to send one")
 SETTING(max_body_bytes, "max-body", SIZE, "4MiB", "SIZE", "request body at most; larger ones get 413")
 SETTING(max_entry_bytes, "max-entry", SIZE, "2MiB", "SIZE", "result at most that is stored; larger ones pass through")
-SETTING(max_key_bytes, "max-key", SIZE, "64KiB", "SIZE", "canonical parameters at most that make a key; requests with larger ones pass through")
+SETTING(max_key_bytes, "max-key", SIZE, "64KiB", "SIZE",
+        "canonical parameters at most that make a key; requests with larger ones pass through")
 SETTING(drain_ms, "drain", DURATION, "5s", "TIME", "how long answers may take to finish after SIGTERM")
 SETTING(log_format, "log", TEXT, "text", "text|json", "format of the log on stderr")
 SETTING(log_level, "log-level", TEXT, "info", "error|warn|info|debug", "how much is logged; info has one line per request")

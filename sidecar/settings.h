@@ -12,11 +12,11 @@ struct settings_list {
     size_t count;
 };
 
-#define SETTINGS_TYPE_TEXT char *
+#define SETTINGS_TYPE_TEXT     char *
 #define SETTINGS_TYPE_DURATION int64_t
-#define SETTINGS_TYPE_SIZE uint64_t
-#define SETTINGS_TYPE_COUNT uint64_t
-#define SETTINGS_TYPE_LIST struct settings_list
+#define SETTINGS_TYPE_SIZE     uint64_t
+#define SETTINGS_TYPE_COUNT    uint64_t
+#define SETTINGS_TYPE_LIST     struct settings_list
 
 struct settings {
 #define SETTING(field, flag, type, default_, argument, text) SETTINGS_TYPE_##type field;

@@ -9,14 +9,15 @@
 struct caller {
     struct cp_caller facts;
     struct cp_principal principal;
-    struct span session_id;      /* legacy Mcp-Session-Id; absent in the modern era and when there is none */
-    uint8_t session_name[16];    /* what sessions are found by; only with a session_id */
-    struct session session;      /* valid when facts.session_known */
+    struct span session_id; /* legacy Mcp-Session-Id; absent in the modern era and when there is none */
+    struct session session; /* valid when facts.session_known */
 };
 
-void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message, struct caller *ret);
+void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
+                 int64_t now_ms, struct caller *ret);
 
-/* The name under which a session of this principal is learned and found. */
-void caller_session_name(struct flow *flow, const struct cp_principal *principal, struct span session_id, uint8_t ret[16]);
+/* Remembers what a session of this principal negotiated: at once for every loop, and in the store for after a restart. */
+void caller_learn_session(struct flow *flow, const struct cp_principal *principal, struct span session_id,
+                          const struct session *session);
 
 #endif

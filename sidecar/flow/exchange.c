@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Exchanges. Not here: whether to look up at all and the lookup (request.c), HTTP towards the client (wire/downstream.c) and the upstream (upstream/upstream.c).
+/* Exchanges. Not here: whether to look up at all and the lookup (request.c), what is made of a reply (fill.c), HTTP towards the client (wire/downstream.c) and the
+ * upstream (upstream/upstream.c).
  *
  *      begin -> on_head -> on_body* -> on_end -> finish
  *                                   \-> client gone: detached (legacy) or cancelled
  *
- * Always: an exchange ends in finish exactly once; `client` is NULL as soon as the client has its answer or is gone, `call` as soon as the upstream's part is over;
- * only a reply that came whole is judged, and only under the policy and the keys with which its request was asked. Thread: the flow's loop. */
+ * Always: an exchange ends in finish exactly once; `client` is NULL as soon as the client has its answer or is gone, `call` as soon as the upstream's part is over. Thread: the flow's loop. */
 #include "sidecar/flow/exchange.h"
 
 #include "sidecar/base/log.h"
@@ -32,34 +32,29 @@ struct exchange {
     struct downstream *client;
     struct upstream_call *call;
     struct cp_policy *policy;
-    char *body;            /* the request's, owned; what message and key spans would borrow from */
+    char *body; /* the request's, owned */
     size_t body_bytes;
-    struct span id;        /* in body */
-    char path[128];        /* for the log */
-    char http_method[16];
+    struct span id; /* in body */
     int64_t began_ms;
+    struct fill fill;
+
+    /* for the log */
+    char http_method[16], path[128], method[64], name[160];
+    size_t method_bytes, name_bytes;
 
     /* what the request is */
-    bool is_rpc, is_request, is_legacy_post, is_mcp_path, is_initialize, is_head;
+    bool is_rpc, is_request, is_legacy_post, is_mcp_path, is_head;
+    bool is_detached; /* its client left, and it runs on */
     enum cp_outcome outcome;
     enum cp_reason reason;
-
-    /* a fill */
-    struct cp_decision decision;
-    struct cp_caller facts;
-    struct cp_principal principal; /* initialize */
-    struct cp_key private_key, public_key;
-    bool has_private_key, has_public_key;
 
     /* the reply */
     enum tap tap;
     struct wire_reply_facts reply;
-    struct buf collected;     /* TAP_JSON */
-    struct events events;     /* TAP_EVENTS */
-    char *session_id;         /* of an initialize reply, owned */
-    size_t session_id_bytes;
-    bool is_holding;          /* the head waits for the end of the body */
-    bool has_head, is_judged, is_stored;
+    struct buf collected; /* TAP_JSON */
+    struct events events; /* TAP_EVENTS */
+    bool is_holding;      /* the head waits for the end of the body */
+    bool has_head;
     int status;
     size_t content_bytes, relayed_bytes;
 };
@@ -71,35 +66,32 @@ struct exchange *exchange_of_link(h2o_linklist_t *link)
 
 void exchange_log(const struct exchange_note *n)
 {
-    const struct cp_message *m = n->message;
-    bool is_rpc = m != NULL && m->method_text.p != NULL;
+    bool is_rpc = n->method.p != NULL;
 
     if (!log_wants(LOG_INFO))
         return;
     LOG(LOG_INFO, "request",
-        is_rpc ? LOG_TEXT_FIELD("method", m->method_text.p, m->method_text.n) : LOG_TEXT_FIELD("http", n->http_method.p, n->http_method.n),
-        is_rpc ? LOG_TEXT_FIELD(m->name.p != NULL ? "name" : NULL, m->name.p, m->name.n) : LOG_TEXT_FIELD("path", n->path.p, n->path.n),
+        is_rpc ? LOG_TEXT_FIELD("method", n->method.p, n->method.n) : LOG_TEXT_FIELD("http", n->http_method.p, n->http_method.n),
+        is_rpc ? LOG_TEXT_FIELD(n->name.p != NULL ? "name" : NULL, n->name.p, n->name.n)
+               : LOG_TEXT_FIELD("path", n->path.p, n->path.n),
         LOG_TEXT_FIELD("outcome", cp_outcome_word(n->outcome), strlen(cp_outcome_word(n->outcome))),
         LOG_TEXT_FIELD(n->reason != CP_REASON_NONE ? "reason" : NULL, cp_reason_word(n->reason), strlen(cp_reason_word(n->reason))),
-        LOG_TEXT_FIELD(n->rule != NULL ? "rule" : NULL, n->rule, n->rule != NULL ? strlen(n->rule) : 0), LOG_INT_FIELD("status", n->status),
-        LOG_INT_FIELD("ms", n->ms), LOG_INT_FIELD("bytes", (int64_t)n->bytes));
+        LOG_TEXT_FIELD(n->rule != NULL ? "rule" : NULL, n->rule, n->rule != NULL ? strlen(n->rule) : 0),
+        LOG_INT_FIELD("status", n->status), LOG_INT_FIELD("ms", n->ms), LOG_INT_FIELD("bytes", (int64_t)n->bytes));
 }
 
 static void log_exchange(struct exchange *x)
 {
-    struct cp_message message = {.kind = CP_KIND_OPAQUE};
+    const struct cp_rule *rule = x->fill.decision.rule;
 
-    if (!log_wants(LOG_INFO))
-        return;
-    if (x->is_rpc)
-        cp_message_parse(&message, &x->flow->request_doc, (struct span){x->body, x->body_bytes});
     exchange_log(&(struct exchange_note){
-        .message = x->is_rpc ? &message : NULL,
+        .method = x->method_bytes != 0 ? (struct span){x->method, x->method_bytes} : SPAN_ABSENT,
+        .name = x->name_bytes != 0 ? (struct span){x->name, x->name_bytes} : SPAN_ABSENT,
         .http_method = span_of(x->http_method),
         .path = span_of(x->path),
         .outcome = x->outcome,
         .reason = x->reason,
-        .rule = x->decision.rule != NULL ? x->decision.rule->pattern : NULL,
+        .rule = rule != NULL ? rule->pattern : NULL,
         .status = x->status,
         .ms = store_now_ms(x->flow->shared->store) - x->began_ms,
         .bytes = x->relayed_bytes,
@@ -112,114 +104,21 @@ static void finish(struct exchange *x)
     log_exchange(x);
     h2o_linklist_unlink(&x->link);
     --x->flow->exchange_count;
+    if (x->is_detached)
+        --x->flow->detached_count;
     cp_policy_unref(x->policy);
     buf_done(&x->collected);
     events_done(&x->events);
-    free(x->session_id);
+    fill_done(&x->fill);
     free(x->body);
     free(x);
-}
-
-/* ---- judging a reply -------------------------------------------------------------------------------------------------------- */
-
-/* The session that an initialize opened, learned before its client can use it. */
-static void learn_session(struct exchange *x, const struct cp_answer *answer, const struct cp_message *message)
-{
-    struct flow *flow = x->flow;
-    struct session session = {.version = ""};
-    uint8_t name[16];
-
-    if (x->session_id == NULL || !answer->has_result || answer->version.n == 0 || answer->version.n >= sizeof(session.version))
-        return;
-    memcpy(session.version, answer->version.p, answer->version.n);
-    cp_digest_of(flow->keyer, "client", message->client_info.p != NULL ? message->client_info : SPAN(""), session.client);
-    caller_session_name(flow, &x->principal, (struct span){x->session_id, x->session_id_bytes}, name);
-    sessions_learn(flow->shared->sessions, name, &session, store_now_ms(flow->shared->store));
-}
-
-static void store_answer(struct exchange *x, const struct cp_answer *answer, const struct cp_message *message, const struct cp_storing *storing)
-{
-    struct flow *flow = x->flow;
-    struct buf *text = &flow->text;
-    int64_t now_ms = store_now_ms(flow->shared->store);
-    bool is_public = storing->scope == CP_SCOPE_PUBLIC;
-    struct store_entry entry = {
-        .stored_at_ms = now_ms,
-        .has_hint = storing->has_hint,
-        .hint_ttl_ms = storing->hint_ttl_ms,
-        .scope = (uint8_t)storing->scope,
-        .method = (uint8_t)message->method,
-        .cost_ms = (uint32_t)(now_ms - x->began_ms),
-        .name = message->name.p != NULL ? message->name : SPAN(""),
-    };
-
-    if (is_public ? !x->has_public_key : !x->has_private_key) {
-        x->reason = CP_REASON_ANONYMOUS;
-        return;
-    }
-    entry.expires_at_ms = now_ms + cp_lifetime_of(&x->decision, storing->has_hint, storing->hint_ttl_ms) +
-                          (x->decision.lifetime.grace_ms > x->decision.lifetime.stale_if_error_ms ? x->decision.lifetime.grace_ms
-                                                                                                   : x->decision.lifetime.stale_if_error_ms);
-    text->n = 0;
-    if (cp_answer_strip(answer, &flow->reply_doc, text, &entry.ttl_start, &entry.ttl_end) != 0)
-        return;
-    if (text->n > flow->shared->max_entry_bytes) {
-        x->reason = CP_REASON_LARGE;
-        return;
-    }
-    entry.body = buf_span(text);
-    if (!store_put(flow->shared->store, is_public ? &x->public_key : &x->private_key, &entry)) {
-        x->reason = CP_REASON_QUEUE;
-        return;
-    }
-    /* the answer changed sides: what was public must not be served to others any more */
-    if (!is_public && x->has_public_key)
-        store_delete(flow->shared->store, &x->public_key);
-    x->is_stored = true;
-    x->reason = CP_REASON_NONE;
-}
-
-/* text is one whole message of the upstream's. Judges it when it is the final reply to this exchange's request. */
-static void judge(struct exchange *x, struct span text)
-{
-    struct flow *flow = x->flow;
-    struct cp_message message;
-    struct cp_answer answer;
-    struct cp_storing storing;
-
-    cp_answer_parse(&answer, &flow->reply_doc, text);
-    if (x->tap == TAP_EVENTS) {
-        if (answer.is_readable && answer.has_method) {
-            /* a request of the server's own: the result is this caller's alone */
-            if (answer.id.p != NULL)
-                x->reply.reply.server_asked = true;
-            return;
-        }
-        if (x->is_judged || !answer.is_readable || !cp_answer_is_to(&answer, x->id))
-            return;
-    }
-    x->is_judged = true;
-    cp_message_parse(&message, &flow->request_doc, (struct span){x->body, x->body_bytes});
-    x->reply.reply.id_matches = cp_answer_is_to(&answer, x->id);
-    if (x->is_initialize) {
-        if (x->reply.reply.id_matches)
-            learn_session(x, &answer, &message);
-        return;
-    }
-    cp_decide_store(&x->decision, &message, &x->facts, x->policy, &x->reply.reply, &answer, &storing);
-    if (storing.store)
-        store_answer(x, &answer, &message, &storing);
-    else
-        x->reason = storing.reason;
 }
 
 static void on_event(void *ctx, struct span data)
 {
     struct exchange *x = ctx;
 
-    /* priming events have no data */
-    if (data.n != 0 && (x->outcome == CP_OUTCOME_MISS || x->is_initialize))
-        judge(x, data);
+    fill_event(&x->fill, data, x->events.dropped);
 }
 
 /* ---- the upstream's side ------------------------------------------------------------------------------------------------------ */
@@ -228,7 +127,7 @@ static void choose_tap(struct exchange *x, const struct upstream_head *head)
 {
     const struct cp_reply *reply = &x->reply.reply;
     size_t limit = x->flow->shared->max_entry_bytes + ENVELOPE_BYTES;
-    bool wants = x->outcome == CP_OUTCOME_MISS || x->is_initialize;
+    bool wants = x->fill.kind != FILL_NOTHING;
 
     x->tap = TAP_NONE;
     if (!head->has_body)
@@ -244,7 +143,7 @@ static void choose_tap(struct exchange *x, const struct upstream_head *head)
         x->tap = TAP_JSON;
         x->is_holding = true;
     }
-    if (x->outcome != CP_OUTCOME_MISS)
+    if (x->fill.kind != FILL_STORE)
         return;
     /* what is already certain, for the head that goes out now */
     if (reply->status != 200)
@@ -259,8 +158,8 @@ static void choose_tap(struct exchange *x, const struct upstream_head *head)
 
 static void note_outcome(struct exchange *x, h2o_req_t *req)
 {
-    if (x->outcome == CP_OUTCOME_MISS)
-        reply_note_miss(req, x->is_stored, x->reason);
+    if (x->fill.kind == FILL_STORE)
+        reply_note_miss(req, x->fill.is_stored, x->reason);
     else if (x->is_rpc)
         reply_note_bypass(req, x->reason);
 }
@@ -292,11 +191,9 @@ static void on_head(void *data, const struct upstream_head *head)
     x->has_head = true;
     x->status = head->status;
     x->content_bytes = head->content_bytes;
-    wire_reply_read(head->status, head->headers, head->header_count, x->policy->vary_headers, x->policy->vary_header_count, &x->reply);
-    if (x->is_initialize && x->reply.session.n != 0) {
-        x->session_id_bytes = x->reply.session.n;
-        x->session_id = h2o_strdup(NULL, x->reply.session.p, x->reply.session.n).base;
-    }
+    wire_reply_read(head->status, head->headers, head->header_count, x->policy->vary_headers, x->policy->vary_header_count,
+                    &x->reply);
+    fill_head(&x->fill, &x->reply);
     choose_tap(x, head);
 #ifdef MUTANT_BUFFERED_SSE
     if (x->reply.reply.is_events && head->has_body)
@@ -366,9 +263,19 @@ static void answer_error(struct exchange *x, enum upstream_end how)
     x->reason = answers[how].reason;
     x->status = answers[how].status;
     x->client = NULL;
-    if (client != NULL)
-        reply_error_send(downstream_take(client), answers[how].status, x->is_mcp_path, x->is_request ? x->id : SPAN_ABSENT,
-                         answers[how].text);
+    if (client != NULL) {
+        h2o_req_t *req = downstream_take(client);
+
+        note_outcome(x, req);
+        reply_error_send(req, answers[how].status, x->is_mcp_path, x->is_request ? x->id : SPAN_ABSENT, answers[how].text);
+    }
+}
+
+/* What became of the fill, for the head and the log. */
+static void note_fill(struct exchange *x)
+{
+    if (x->fill.kind == FILL_STORE)
+        x->reason = x->fill.reason;
 }
 
 static void on_end(void *data, enum upstream_end how)
@@ -383,10 +290,13 @@ static void on_end(void *data, enum upstream_end how)
         return;
     }
     if (how == UPSTREAM_COMPLETE) {
-        if (x->tap == TAP_JSON)
-            judge(x, buf_span(&x->collected));
-        else if (x->tap == TAP_EVENTS && x->outcome == CP_OUTCOME_MISS && !x->is_judged)
-            x->reason = x->events.dropped ? CP_REASON_LARGE : CP_REASON_UNREADABLE;
+        if (x->tap == TAP_JSON) {
+            fill_reply(&x->fill, buf_span(&x->collected));
+            note_fill(x);
+        } else if (x->fill.kind == FILL_STORE && x->tap == TAP_EVENTS) {
+            x->fill.reason = x->fill.is_judged ? x->fill.reason : x->events.dropped ? CP_REASON_LARGE : CP_REASON_UNREADABLE;
+            note_fill(x);
+        }
         if (x->is_holding)
             release_hold(x, x->collected.n);
         client = x->client;
@@ -394,8 +304,8 @@ static void on_end(void *data, enum upstream_end how)
         if (client != NULL)
             downstream_end(client);
     } else {
-        if (x->outcome == CP_OUTCOME_MISS && !x->is_judged)
-            x->reason = CP_REASON_TRUNCATED;
+        if (x->fill.kind == FILL_STORE)
+            x->reason = x->fill.is_judged ? x->fill.reason : CP_REASON_TRUNCATED;
         if (x->is_holding)
             release_hold(x, x->content_bytes);
         client = x->client;
@@ -421,13 +331,15 @@ static void on_client_gone(void *owner)
 #ifdef MUTANT_NO_CANCEL
     return;
 #endif
-    if (x->is_legacy_post && !x->events.has_ids) {
+    if (x->is_legacy_post && !x->events.has_ids && x->flow->detached_count < x->flow->detached_max) {
+        x->is_detached = true;
+        ++x->flow->detached_count;
         upstream_call_resume(call);
         upstream_call_hurry(call);
         return;
     }
     x->call = NULL;
-    if (x->outcome == CP_OUTCOME_MISS && !x->is_stored)
+    if (x->fill.kind == FILL_STORE && !x->fill.is_stored)
         x->reason = CP_REASON_ABANDONED;
     upstream_call_cancel(call);
     finish(x);
@@ -454,12 +366,32 @@ void exchange_kill(struct exchange *x)
     finish(x);
 }
 
-static void copy_text(char *ret, size_t cap, struct span s)
+static size_t copy_text(char *ret, size_t cap, struct span s)
 {
     size_t n = s.n < cap - 1 ? s.n : cap - 1;
 
-    memcpy(ret, s.p, n);
+    h2o_memcpy(ret, s.p, n);
     ret[n] = '\0';
+    return n;
+}
+
+/* What the cache wants of the reply. */
+static void begin_fill(struct exchange *x, const struct exchange_plan *plan)
+{
+    struct fill *fill = &x->fill;
+
+    fill->flow = x->flow;
+    fill->began_ms = x->began_ms;
+    fill->body = (struct span){x->body, x->body_bytes};
+    fill->id = x->id;
+    if (plan->outcome == CP_OUTCOME_MISS) {
+        fill->kind = FILL_STORE;
+        fill->decision = *plan->decision;
+        fill->keys = *plan->keys;
+    } else if (x->is_request && plan->message->era == CP_ERA_LEGACY && plan->message->method == CP_METHOD_INITIALIZE) {
+        fill->kind = FILL_SESSION;
+        fill->principal = plan->caller->principal;
+    }
 }
 
 void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan *plan)
@@ -489,33 +421,28 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
         x->is_rpc = true;
         x->is_request = m->kind == CP_KIND_REQUEST;
         x->is_legacy_post = is_post && (m->kind == CP_KIND_BATCH || (m->kind != CP_KIND_OPAQUE && m->era == CP_ERA_LEGACY));
-        x->is_initialize = x->is_request && m->era == CP_ERA_LEGACY && m->method == CP_METHOD_INITIALIZE;
         if (x->is_request)
             x->id = (struct span){x->body + (m->id.p - req->entity.base), m->id.n};
-        x->facts = plan->caller->facts;
-        x->facts.version = SPAN_ABSENT; /* borrowed from the request; the version already did its work */
-        x->principal = plan->caller->principal;
+        x->method_bytes = copy_text(x->method, sizeof(x->method), m->method_text);
+        x->name_bytes = copy_text(x->name, sizeof(x->name), m->name);
     }
-    if (plan->decision != NULL) {
-        x->decision = *plan->decision;
-        if ((x->has_private_key = plan->private_key != NULL))
-            x->private_key = *plan->private_key;
-        if ((x->has_public_key = plan->public_key != NULL))
-            x->public_key = *plan->public_key;
-    }
+    begin_fill(x, plan);
     h2o_linklist_insert(&flow->exchanges, &x->link);
     ++flow->exchange_count;
 
-    request.head = wire_request_head(req, flow->shared->host.p != NULL ? flow->shared->host : plan->wire->authority,
-                                     plan->outcome == CP_OUTCOME_MISS, &request.head_bytes);
+    request.head =
+        wire_request_head(req,
+                          flow->shared->host.p != NULL || plan->wire->authority.p == NULL ? flow->shared->upstream.url->authority
+                                                                                          : plan->wire->authority,
+                          plan->outcome == CP_OUTCOME_MISS, &request.head_bytes);
     if (request.head == NULL)
         h2o_fatal("no memory");
     request.body = (struct span){x->body, x->body_bytes};
     request.is_head = x->is_head;
     request.is_patient = span_eq(plan->wire->method, SPAN("GET"));
     /* a read is what changes nothing: safe methods of HTTP, and calls that the policy calls cacheable */
-    request.may_repeat = plan->outcome == CP_OUTCOME_MISS || x->is_head || request.is_patient ||
-                         span_eq(plan->wire->method, SPAN("OPTIONS"));
+    request.may_repeat =
+        plan->outcome == CP_OUTCOME_MISS || x->is_head || request.is_patient || span_eq(plan->wire->method, SPAN("OPTIONS"));
 
     x->client = downstream_new(req, x, on_client_gone, on_client_drained);
     downstream_watch(x->client);

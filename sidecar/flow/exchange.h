@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An exchange: one request forwarded upstream, its reply relayed as it comes, and, when it fills the cache, read along, judged and stored.
+/* An exchange: one request forwarded upstream, its reply relayed as it comes, and, when the cache wants to know it, read along (fill.h).
  *
  * A pass is relayed byte for byte. A fill too; only when its reply is JSON does it wait for the end of the body (bounded by max-entry), so that
  * the head can say whether the answer was stored. Event streams are never held back.
@@ -7,23 +7,24 @@
  * The client leaves: a modern exchange, a GET and whatever is no legacy request are cancelled upstream at once (closing the stream is how the modern era cancels; protocol notes 9). A
  * legacy request runs on to its end (2025-11-25 basic/transports: a disconnect is no cancel) unless its stream carries event ids: then the
  * upstream's stream is closed too, because the client may resume it, which servers refuse while the old one is open.
+ * Only so many may run on without a client (flow.detached_max): the rest is cancelled, or clients that call and leave would take all descriptors.
  * Thread: the flow's loop. */
 #ifndef MCPCACHED_FLOW_EXCHANGE_H
 #define MCPCACHED_FLOW_EXCHANGE_H
 
-#include "sidecar/flow/caller.h"
+#include "sidecar/flow/fill.h"
 
 struct exchange;
 
 /* What the story so far found out. Copied as needed; nothing here must outlive the call. */
 struct exchange_plan {
     const struct wire_request *wire;
-    const struct cp_message *message;  /* NULL: not a JSON-RPC POST on the MCP path */
-    const struct caller *caller;       /* NULL with message */
-    enum cp_outcome outcome;           /* MISS: a fill; BYPASS, WRITE: a pass */
+    const struct cp_message *message; /* NULL: not a JSON-RPC POST on the MCP path */
+    const struct caller *caller;      /* NULL with message */
+    enum cp_outcome outcome;          /* MISS: a fill; BYPASS, WRITE: a pass */
     enum cp_reason reason;
     const struct cp_decision *decision; /* MISS only */
-    const struct cp_key *private_key, *public_key; /* MISS only; NULL: that arm is closed */
+    const struct fill_keys *keys;       /* MISS only */
     bool is_mcp_path;
     int64_t now_ms;
 };
@@ -36,8 +37,8 @@ void exchange_kill(struct exchange *x);
 
 /* The line about one request. */
 struct exchange_note {
-    const struct cp_message *message; /* may be NULL */
-    struct span http_method, path;
+    struct span method, name;      /* JSON-RPC; absent: none */
+    struct span http_method, path; /* used when there is no JSON-RPC method */
     enum cp_outcome outcome;
     enum cp_reason reason;
     const char *rule;

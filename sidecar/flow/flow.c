@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, struct flow **ret)
+int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detached_max, struct flow **ret)
 {
     struct flow *flow = calloc(1, sizeof(*flow));
     int r;
@@ -16,8 +16,10 @@ int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, struct flow *
         return -ENOMEM;
     flow->shared = shared;
     flow->ctx = ctx;
+    flow->detached_max = detached_max;
     h2o_linklist_init_anchor(&flow->exchanges);
-    if ((r = store_reader_new(shared->store, &flow->reader)) != 0 || (r = cp_keyer_new(store_secret(shared->store), &flow->keyer)) != 0) {
+    if ((r = store_reader_new(shared->store, &flow->reader)) != 0 ||
+        (r = cp_keyer_new(store_secret(shared->store), &flow->keyer)) != 0) {
         store_reader_free(flow->reader);
         free(flow);
         return r;

@@ -13,9 +13,9 @@
 struct flow_shared {
     struct store *store;
     struct cp_policy *policy;
-    struct sessions *sessions;   /* any thread */
+    struct sessions *sessions; /* any thread */
     struct upstream_options upstream;
-    struct span host;            /* Host sent upstream; absent: the client's own */
+    struct span host; /* Host sent upstream; absent: the client's own */
     char *const *allowed_origins;
     size_t allowed_origin_count;
     size_t max_entry_bytes, max_key_bytes;
@@ -27,15 +27,16 @@ struct flow {
     struct upstream *upstream;
     struct store_reader *reader;
     struct cp_keyer *keyer;
-    h2o_linklist_t exchanges;    /* under way, for shutdown */
+    h2o_linklist_t exchanges; /* under way, for shutdown */
     size_t exchange_count;
+    size_t detached_count, detached_max; /* exchanges that run on without their client */
     /* scratch, valid within one callback */
     struct cp_json_doc request_doc, reply_doc;
     struct buf params, mcp_params, vary, text;
 };
 
 /* 0 or -errno. */
-int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, struct flow **ret);
+int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detached_max, struct flow **ret);
 /* After flow_stop and the end of every request. */
 void flow_free(struct flow *flow);
 /* Ends every exchange that is under way: upstream cancelled, clients cut. */

@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The story of a request, top to bottom in request_handle. Not here: what happens after it was forwarded (exchange.c), what a decision is made
- * of (cachepolicy/decide.c). Always: nothing on the way to a hit blocks, locks or allocates outside the request's pool and the loop's scratch; a store
- * that fails is a miss. Thread: the flow's loop. */
+ * of (cachepolicy/decide.c). Always: nothing on the way to a hit blocks or allocates outside the request's pool and the loop's scratch, and it locks (shortly) only while a put to
+ * a neighbouring key waits for its commit; a store that fails is a miss. Thread: the flow's loop. */
 #include "sidecar/flow/request.h"
 
 #include "sidecar/base/log.h"
 #include "sidecar/flow/exchange.h"
 #include "sidecar/wire/reply.h"
-
-struct keys {
-    struct cp_key private_key, public_key;
-    bool has_private, has_public;
-};
 
 /* The path without its query is the one the upstream serves MCP on. */
 static bool is_mcp_path(const struct flow *flow, struct span path)
@@ -23,6 +18,16 @@ static bool is_mcp_path(const struct flow *flow, struct span path)
     return span_eq(path, flow->shared->upstream.url->path);
 }
 
+/* A length as eight bytes; SIZE_MAX for what is absent. */
+static int add_length(struct buf *out, size_t n)
+{
+    unsigned char bytes[8];
+
+    for (int i = 0; i != 8; ++i)
+        bytes[i] = (unsigned char)((uint64_t)n >> (8 * i));
+    return buf_add(out, bytes, sizeof(bytes));
+}
+
 /* Request headers that join every key, each with its name and length. */
 static int add_vary(struct flow *flow, h2o_req_t *req, struct buf *out)
 {
@@ -31,20 +36,35 @@ static int add_vary(struct flow *flow, h2o_req_t *req, struct buf *out)
 
     out->n = 0;
     for (size_t i = 0; r == 0 && i != policy->vary_header_count; ++i) {
-        struct span value = wire_header(req, span_of(policy->vary_headers[i]));
-        size_t n = value.p != NULL ? value.n : SIZE_MAX;
+        struct span name = span_of(policy->vary_headers[i]), value = wire_header(req, name);
 
-        if ((r = buf_add(out, &n, sizeof(n))) == 0)
+        if ((r = add_length(out, name.n)) == 0 && (r = buf_add_span(out, name)) == 0 &&
+            (r = add_length(out, value.p != NULL ? value.n : SIZE_MAX)) == 0)
             r = buf_add_span(out, value);
     }
     return r;
 }
 
+/* Always present, also when nothing was ever written to the buf: a key must not depend on what a loop has seen before. */
+static struct span present(const struct buf *b)
+{
+    return b->n != 0 ? buf_span(b) : SPAN("");
+}
+
+static bool is_later_page(const struct cp_message *message)
+{
+    return cp_json_member(message->doc, message->params, SPAN("cursor")) != NULL && message->method != CP_METHOD_TOOLS_CALL &&
+           message->method != CP_METHOD_RESOURCES_READ;
+}
+
 /* Makes the keys under which the answer may lie. CP_REASON_NONE, or why the request cannot have one. */
 static enum cp_reason make_keys(struct flow *flow, h2o_req_t *req, struct wire_request *wire, const struct cp_message *message,
-                                const struct caller *caller, const struct cp_decision *decision, struct keys *ret)
+                                const struct caller *caller, const struct cp_decision *decision, struct fill_keys *ret)
 {
     const struct cp_rule *rule = decision->rule;
+    struct span client = caller->facts.session_known
+                             ? (struct span){(const char *)caller->session.client, sizeof(caller->session.client)}
+                             : SPAN_ABSENT;
     struct cp_question question = {
         .upstream = span_of(flow->shared->upstream.url->text),
         .authority = wire->authority,
@@ -57,27 +77,32 @@ static enum cp_reason make_keys(struct flow *flow, h2o_req_t *req, struct wire_r
     struct cp_share share = {.principal = &caller->principal, .session = caller->session_id};
 
     flow->params.n = flow->mcp_params.n = 0;
-    if (cp_message_canonical(message, rule != NULL ? rule->ignore : NULL, rule != NULL ? rule->ignore_count : 0, &flow->params) != 0 ||
+    if (cp_message_canonical(message, rule != NULL ? rule->ignore : NULL, rule != NULL ? rule->ignore_count : 0, &flow->params) !=
+            0 ||
         cp_mirror_params(wire->params, wire->param_count, &flow->mcp_params) != 0 || add_vary(flow, req, &flow->vary) != 0)
         return CP_REASON_KEY_SIZE;
     if (flow->params.n > flow->shared->max_key_bytes)
         return CP_REASON_KEY_SIZE;
-    question.params = buf_span(&flow->params);
-    question.mcp_params = buf_span(&flow->mcp_params);
-    question.vary = buf_span(&flow->vary);
+    question.params = present(&flow->params);
+    question.mcp_params = present(&flow->mcp_params);
+    question.vary = present(&flow->vary);
     if ((ret->has_private = decision->may_private)) {
         share.scope = decision->private_scope;
-        question.client = share.scope != CP_SCOPE_SESSION && caller->facts.session_known
-                              ? (struct span){(const char *)caller->session.client, sizeof(caller->session.client)}
-                              : SPAN_ABSENT;
+        question.client = share.scope != CP_SCOPE_SESSION ? client : SPAN_ABSENT;
         cp_key_of(flow->keyer, &question, &share, &ret->private_key);
     }
     if ((ret->has_public = decision->may_public)) {
         share.scope = CP_SCOPE_PUBLIC;
-        question.client = caller->facts.session_known
-                              ? (struct span){(const char *)caller->session.client, sizeof(caller->session.client)}
-                              : SPAN_ABSENT;
+        question.client = client;
         cp_key_of(flow->keyer, &question, &share, &ret->public_key);
+        if (is_later_page(message)) {
+            flow->params.n = 0;
+            if (cp_message_canonical_first_page(message, &flow->params) != 0)
+                return CP_REASON_KEY_SIZE;
+            question.params = present(&flow->params);
+            cp_key_of(flow->keyer, &question, &share, &ret->first_page);
+            ret->has_first_page = true;
+        }
     }
     return CP_REASON_NONE;
 }
@@ -87,29 +112,28 @@ static void *alloc_from_pool(void *pool, size_t bytes)
     return h2o_mem_alloc_pool(pool, bytes);
 }
 
-/* The private arm first: what is kept for this caller is closer to him than what is kept for everybody. */
-static bool find(struct flow *flow, h2o_req_t *req, const struct cp_decision *decision, const struct keys *keys, int64_t now_ms,
-                 struct store_entry *ret, struct cp_age *ret_age)
+static bool is_fresh(struct flow *flow, h2o_req_t *req, const struct cp_key *key, const struct cp_decision *decision,
+                     int64_t now_ms, struct store_entry *ret, struct cp_age *ret_age)
 {
-    const struct cp_key *arms[2];
-    size_t count = 0;
-
-    if (keys->has_private)
-        arms[count++] = &keys->private_key;
-    if (keys->has_public)
-        arms[count++] = &keys->public_key;
-    for (size_t i = 0; i != count; ++i) {
-        if (store_get(flow->reader, arms[i], alloc_from_pool, &req->pool, ret) != STORE_HIT)
-            continue;
-        cp_age_of(decision, ret->has_hint, ret->hint_ttl_ms, ret->stored_at_ms, now_ms, ret_age);
-        if (ret_age->freshness == CP_FRESH)
-            return true;
-    }
-    return false;
+    if (store_get(flow->reader, key, alloc_from_pool, &req->pool, ret) != STORE_HIT)
+        return false;
+    cp_age_of(decision, ret->has_hint, ret->hint_ttl_ms, ret->stored_at_ms, now_ms, ret_age);
+    return ret_age->freshness == CP_FRESH;
 }
 
-static void answer_hit(struct flow *flow, h2o_req_t *req, const struct cp_message *message, const struct caller *caller,
-                       const struct cp_decision *decision, const struct store_entry *entry, const struct cp_age *age, int64_t now_ms)
+/* The private arm first: what is kept for this caller is closer to him than what is kept for everybody. */
+static bool find(struct flow *flow, h2o_req_t *req, const struct cp_decision *decision, const struct fill_keys *keys,
+                 int64_t now_ms, struct store_entry *ret, struct cp_age *ret_age)
+{
+    if (keys->has_private && is_fresh(flow, req, &keys->private_key, decision, now_ms, ret, ret_age))
+        return true;
+    return keys->has_public && is_fresh(flow, req, &keys->public_key, decision, now_ms, ret, ret_age) &&
+           cp_is_public_granted(decision, ret->has_hint, ret->hint_ttl_ms);
+}
+
+static void answer_hit(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
+                       const struct caller *caller, const struct cp_decision *decision, const struct store_entry *entry,
+                       const struct cp_age *age, int64_t now_ms)
 {
     struct reply_hit hit = {
         /* the body lies in the connection's buffer, which stays as it is until the answer is out */
@@ -120,10 +144,12 @@ static void answer_hit(struct flow *flow, h2o_req_t *req, const struct cp_messag
         .ttl_end = decision->hint_counts ? entry->ttl_end : 0,
         .age = *age,
         .session = caller->session_id,
+        .origin = wire->origin,
     };
 
     exchange_log(&(struct exchange_note){
-        .message = message,
+        .method = message->method_text,
+        .name = message->name,
         .outcome = CP_OUTCOME_HIT,
         .rule = decision->rule != NULL ? decision->rule->pattern : NULL,
         .status = 200,
@@ -139,7 +165,7 @@ void request_handle(struct flow *flow, h2o_req_t *req)
     struct cp_message message;
     struct caller caller;
     struct cp_decision decision;
-    struct keys keys = {.has_private = false};
+    struct fill_keys keys = {.has_private = false};
     struct store_entry entry;
     struct cp_age age;
     struct exchange_plan plan = {
@@ -157,7 +183,7 @@ void request_handle(struct flow *flow, h2o_req_t *req)
     }
 
     cp_message_parse(&message, &flow->request_doc, (struct span){req->entity.base, req->entity.len});
-    caller_read(flow, req, &wire, &message, &caller);
+    caller_read(flow, req, &wire, &message, plan.now_ms, &caller);
     plan.message = &message;
     plan.caller = &caller;
 
@@ -173,12 +199,11 @@ void request_handle(struct flow *flow, h2o_req_t *req)
     }
 
     if (find(flow, req, &decision, &keys, plan.now_ms, &entry, &age)) {
-        answer_hit(flow, req, &message, &caller, &decision, &entry, &age, plan.now_ms);
+        answer_hit(flow, req, &wire, &message, &caller, &decision, &entry, &age, plan.now_ms);
         return;
     }
     plan.outcome = CP_OUTCOME_MISS;
     plan.decision = &decision;
-    plan.private_key = keys.has_private ? &keys.private_key : NULL;
-    plan.public_key = keys.has_public ? &keys.public_key : NULL;
+    plan.keys = &keys;
     exchange_begin(flow, req, &plan);
 }

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #define BUCKETS 2048
-#define WAYS 4
-#define WORDS 7 /* name 2, version 2, client 2, learned_ms 1 */
+#define WAYS    4
+#define WORDS   7 /* name 2, version 2, client 2, learned_ms 1 */
 
 struct slot {
     atomic_uint seq; /* 0: never used */

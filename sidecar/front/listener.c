@@ -37,6 +37,7 @@ struct loop {
     h2o_socket_t *socket; /* NULL: closed */
     int fd;
     bool is_accepting;
+    h2o_timeout_entry_t accept_pause;
     struct flow *flow;
     h2o_linklist_t connections;
     size_t connection_count;
@@ -58,7 +59,7 @@ struct listener {
     h2o_hostconf_t *host;
     h2o_pathconf_t *path;
     size_t filters_size;
-    size_t connections_max; /* per loop */
+    size_t connections_max, detached_max; /* per loop */
     struct loop *loops;
 };
 
@@ -114,14 +115,32 @@ static void on_connection_close(void *data)
         set_accepting(loop, true);
 }
 
+static void on_accept_pause_over(h2o_timeout_entry_t *entry)
+{
+    struct loop *loop = H2O_STRUCT_FROM_MEMBER(struct loop, accept_pause, entry);
+
+    if (!loop->is_stopping && loop->connection_count < loop->listener->connections_max)
+        set_accepting(loop, true);
+}
+
 static void on_accept(h2o_socket_t *listening, const char *err)
 {
     struct loop *loop = listening->data;
     struct connection *c;
     h2o_socket_t *sock;
 
-    if (err != NULL || (sock = h2o_evloop_socket_accept(listening)) == NULL)
+    if (err != NULL)
         return;
+    errno = 0;
+    if ((sock = h2o_evloop_socket_accept(listening)) == NULL) {
+        /* the listening socket stays readable while nothing can be accepted: a pause instead of a spin */
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            set_accepting(loop, false);
+            if (!h2o_timeout_is_linked(&loop->accept_pause))
+                h2o_timeout_link(loop->ctx.loop, &loop->ctx.hundred_ms_timeout, &loop->accept_pause);
+        }
+        return;
+    }
     c = h2o_mem_alloc(sizeof(*c));
     *c = (struct connection){.loop = loop, .sock = sock};
     sock->on_close.cb = on_connection_close;
@@ -144,6 +163,7 @@ static void on_stop_message(h2o_multithread_receiver_t *receiver, h2o_linklist_t
         loop->stop_deadline_ms = (int64_t)h2o_now(loop->ctx.loop) + m->drain_ms;
         free(m);
     }
+    h2o_timeout_unlink(&loop->accept_pause);
     if (loop->socket != NULL) {
         set_accepting(loop, false);
         h2o_socket_close(loop->socket);
@@ -160,11 +180,20 @@ static void shut_connections(struct loop *loop)
         shutdown(h2o_socket_get_fd(H2O_STRUCT_FROM_MEMBER(struct connection, link, l)->sock), SHUT_RDWR);
 }
 
+/* An answer that left its exchange may still be on its way to the client. */
+static bool is_any_writing(struct loop *loop)
+{
+    for (h2o_linklist_t *l = loop->connections.next; l != &loop->connections; l = l->next)
+        if (h2o_socket_is_writing(H2O_STRUCT_FROM_MEMBER(struct connection, link, l)->sock))
+            return true;
+    return false;
+}
+
 static void run_until_stopped(struct loop *loop)
 {
     while (!loop->is_stopping)
         h2o_evloop_run(loop->ctx.loop, INT32_MAX);
-    while (loop->flow->exchange_count != 0 && (int64_t)h2o_now(loop->ctx.loop) < loop->stop_deadline_ms)
+    while ((loop->flow->exchange_count != 0 || is_any_writing(loop)) && (int64_t)h2o_now(loop->ctx.loop) < loop->stop_deadline_ms)
         h2o_evloop_run(loop->ctx.loop, 50);
     flow_stop(loop->flow);
     /* a moment for last bytes to go out, then for closed connections to be noticed */
@@ -187,7 +216,7 @@ static void *run(void *arg)
     loop->accept_ctx.ctx = &loop->ctx;
     loop->accept_ctx.hosts = loop->listener->config.hosts;
     h2o_multithread_register_receiver(loop->ctx.queue, &loop->stop_receiver, on_stop_message);
-    if ((r = flow_new(loop->listener->options.shared, &loop->ctx, &loop->flow)) != 0)
+    if ((r = flow_new(loop->listener->options.shared, &loop->ctx, loop->listener->detached_max, &loop->flow)) != 0)
         h2o_fatal("an event loop could not be set up");
     loop->socket = h2o_evloop_socket_create(loop->ctx.loop, loop->fd, H2O_SOCKET_FLAG_DONT_READ);
     loop->socket->data = loop;
@@ -207,8 +236,8 @@ static int bind_socket(const struct addrinfo *address, struct cp_error *reterr, 
 
     if (fd < 0)
         return -errno;
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0 ||
-        bind(fd, address->ai_addr, address->ai_addrlen) != 0) {
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0 || bind(fd, address->ai_addr, address->ai_addrlen) != 0) {
         int r = -errno;
 
         cp_error_set(reterr, "", 0, 0, "--listen '%s': %s; choose another address or port", text, strerror(-r));
@@ -283,13 +312,14 @@ static int bind_all(struct listener *l, struct cp_error *reterr)
     freeaddrinfo(found);
     if (r != 0)
         return r;
-    getnameinfo((struct sockaddr *)&bound, bound_bytes, numeric, sizeof(numeric), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+    getnameinfo((struct sockaddr *)&bound, bound_bytes, numeric, sizeof(numeric), port, sizeof(port),
+                NI_NUMERICHOST | NI_NUMERICSERV);
     snprintf(l->address, sizeof(l->address), bound.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", numeric, port);
     return 0;
 }
 
-/* Connections that the descriptor limit allows: each may need one more upstream. */
-static size_t connections_allowed(size_t threads)
+/* Descriptors for sockets, for each loop. */
+static size_t descriptors_allowed(size_t threads)
 {
     struct rlimit limit;
 
@@ -299,8 +329,8 @@ static size_t connections_allowed(size_t threads)
     setrlimit(RLIMIT_NOFILE, &limit);
     getrlimit(RLIMIT_NOFILE, &limit);
     if (limit.rlim_cur < 256)
-        return 16;
-    return (limit.rlim_cur - 128) / 2 / threads;
+        return 64;
+    return (limit.rlim_cur - 128) / threads;
 }
 
 int listener_new(const struct listener_options *options, struct listener **ret, struct cp_error *reterr)
@@ -315,6 +345,7 @@ int listener_new(const struct listener_options *options, struct listener **ret, 
     memset(l->loops, 0, sizeof(*l->loops) * options->threads);
     for (size_t i = 0; i != options->threads; ++i) {
         l->loops[i].listener = l;
+        l->loops[i].accept_pause.cb = on_accept_pause_over;
         l->loops[i].fd = -1;
         h2o_linklist_init_anchor(&l->loops[i].connections);
     }
@@ -326,7 +357,9 @@ int listener_new(const struct listener_options *options, struct listener **ret, 
         free(l);
         return r;
     }
-    l->connections_max = connections_allowed(options->threads);
+    /* each client's request may need a connection upstream, and so does each exchange that runs on without its client; a tenth is to spare */
+    l->connections_max = descriptors_allowed(options->threads) * 4 / 10;
+    l->detached_max = l->connections_max / 4;
 
     h2o_config_init(&l->config);
     l->config.server_name = h2o_iovec_init(H2O_STRLIT(""));

@@ -242,6 +242,8 @@ void store_reader_free(struct store_reader *reader)
 enum store_lookup store_get(struct store_reader *reader, const struct cp_key *key, void *(*alloc)(void *ctx, size_t bytes),
                             void *ctx, struct store_entry *ret)
 {
+    if (atomic_load_explicit(&reader->local->is_broken, memory_order_acquire))
+        return STORE_MISS;
     /* what is queued is newer than the file */
     switch (pending_find(writer_pending(reader->store->writer), key, alloc, ctx, ret)) {
     case PENDING_PUT:

@@ -124,11 +124,6 @@ static bool item_post(struct writer *writer, struct item *item)
 {
     bool fits;
 
-    if (item->kind != ITEM_SWEEP) {
-        item->pending.key = &item->key;
-        item->pending.entry = item->kind == ITEM_PUT ? &item->entry : NULL;
-        pending_add(writer->pending, &item->pending);
-    }
     pthread_mutex_lock(&writer->lock);
     fits = item->queued_bytes == 0 || item->queued_bytes <= writer->queue_bytes_max - writer->queue_bytes;
     if (fits) {
@@ -137,6 +132,12 @@ static bool item_post(struct writer *writer, struct item *item)
         ++writer->tickets;
         *writer->last = item;
         writer->last = &item->next;
+        if (item->kind != ITEM_SWEEP) {
+            /* under the queue's lock, so that the last word on a key is the same here as in the file */
+            item->pending.key = &item->key;
+            item->pending.entry = item->kind == ITEM_PUT ? &item->entry : NULL;
+            pending_add(writer->pending, &item->pending);
+        }
         wake_if_asleep(writer);
     }
     pthread_mutex_unlock(&writer->lock);

@@ -29,7 +29,7 @@ struct upstream {
     h2o_http1client_ctx_t connecting;
     h2o_socketpool_t pools[2]; /* two for "localhost" (IPv4, IPv6), else one */
     size_t pool_count;
-    size_t preferred_pool;     /* the one that last connected */
+    size_t preferred_pool; /* the one that last connected */
 };
 
 struct upstream_call {
@@ -42,13 +42,13 @@ struct upstream_call {
     h2o_iovec_t bufs[2];
     h2o_timeout_entry_t timeout;
     struct http_body body;
-    size_t pool;               /* index of the pool tried */
+    size_t pool; /* index of the pool tried */
     size_t pools_tried;
-    unsigned attempts;         /* of sending */
+    unsigned attempts; /* of sending */
     bool is_starting, is_reused, is_sent, saw_bytes, keeps_alive, is_paused, is_hurried;
-    bool in_callback;          /* cancel only marks then */
+    bool in_callback; /* cancel only marks then */
     bool is_cancelled;
-    bool *freed;               /* set when the call goes while its starter still looks at it */
+    bool *freed; /* set when the call goes while its starter still looks at it */
 };
 
 static bool has_control_byte(const char *text)
@@ -84,8 +84,9 @@ int upstream_url_parse(const char *text, struct upstream_url *ret, struct cp_err
         goto bad;
     }
     if (strpbrk(p, "?#@") != NULL || has_control_byte(p)) {
-        cp_error_set(reterr, "", 0, 0,
-                     "--upstream '%.160s' may have no user, query, fragment, blank or control byte: give it as http://host:port/path", text);
+        cp_error_set(
+            reterr, "", 0, 0,
+            "--upstream '%.160s' may have no user, query, fragment, blank or control byte: give it as http://host:port/path", text);
         goto bad;
     }
     path = strchr(p, '/');
@@ -162,7 +163,8 @@ int upstream_tls_new(const struct upstream_url *url, const char *ca_file, SSL_CT
     SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
     SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, NULL);
     if (*ca_file != '\0' ? SSL_CTX_load_verify_locations(tls, ca_file, NULL) != 1 : SSL_CTX_set_default_verify_paths(tls) != 1) {
-        cp_error_set(reterr, "", 0, 0, "--upstream-ca '%s' cannot be read as PEM certificates; name a file that holds at least one", ca_file);
+        cp_error_set(reterr, "", 0, 0, "--upstream-ca '%s' cannot be read as PEM certificates; name a file that holds at least one",
+                     ca_file);
         SSL_CTX_free(tls);
         return -EINVAL;
     }
@@ -479,8 +481,8 @@ static void start(struct upstream_call *call)
     call->is_starting = false;
 }
 
-struct upstream_call *upstream_call_start(struct upstream *u, struct upstream_request *request, const struct upstream_callbacks *callbacks,
-                                          void *data)
+struct upstream_call *upstream_call_start(struct upstream *u, struct upstream_request *request,
+                                          const struct upstream_callbacks *callbacks, void *data)
 {
     struct upstream_call *call = h2o_mem_alloc(sizeof(*call));
     bool freed = false;

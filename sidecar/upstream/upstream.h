@@ -11,7 +11,7 @@
 
 /* http://host[:port][/path] taken apart; spans into text. */
 struct upstream_url {
-    char *text; /* owned */
+    char *text;                        /* owned */
     struct span host, authority, path; /* authority: host[:port] as a Host header says it; path: "/" when the URL has none */
     uint16_t port;
     bool is_tls;
@@ -61,16 +61,17 @@ struct upstream_callbacks {
 };
 
 struct upstream_request {
-    char *head;        /* taken */
+    char *head; /* taken */
     size_t head_bytes;
-    struct span body;  /* borrowed until the end or the cancel; may be absent */
-    bool is_head;      /* method HEAD */
-    bool is_patient;   /* no limit for the first byte: GET streams, whose head may come with the first event */
-    bool may_repeat;   /* a read: may be sent again when a kept connection turns out dead before the reply begins */
+    struct span body; /* borrowed until the end or the cancel; may be absent */
+    bool is_head;     /* method HEAD */
+    bool is_patient;  /* no limit for the first byte: GET streams, whose head may come with the first event */
+    bool may_repeat;  /* a read: may be sent again when a kept connection turns out dead before the reply begins */
 };
 
 /* Begins. data must live until the end or the cancel. NULL: it has already ended (on_end was called). */
-struct upstream_call *upstream_call_start(struct upstream *u, struct upstream_request *request, const struct upstream_callbacks *callbacks, void *data);
+struct upstream_call *upstream_call_start(struct upstream *u, struct upstream_request *request,
+                                          const struct upstream_callbacks *callbacks, void *data);
 void upstream_call_cancel(struct upstream_call *call);
 /* Nobody listens any more, but the call shall run to its end: pauses in its body are limited by the first-byte timeout. */
 void upstream_call_hurry(struct upstream_call *call);

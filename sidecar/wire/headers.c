@@ -106,19 +106,50 @@ static struct span present(h2o_iovec_t v)
     return v.base != NULL ? span_iov(v) : SPAN("");
 }
 
+/* application/json, with no parameter but charset=utf-8: JSON has no other encoding, but servers decode by what stands here */
+static bool is_plain_json(struct span value)
+{
+    struct span type = without_parameters(span_trim(value)), rest;
+    const char *semicolon = memchr(value.p, ';', value.n);
+
+    if (!span_ieq(type, SPAN("application/json")))
+        return false;
+    if (semicolon == NULL)
+        return true;
+    rest = span_trim((struct span){semicolon + 1, (size_t)(value.p + value.n - semicolon - 1)});
+    return rest.n == 0 || span_ieq(rest, SPAN("charset=utf-8")) || span_ieq(rest, SPAN("charset=\"utf-8\""));
+}
+
+static bool is_other_header(struct span element, void *ctx)
+{
+    (void)ctx;
+    return !span_ieq(element, SPAN("close")) && !span_ieq(element, SPAN("keep-alive")) && !span_ieq(element, SPAN("te")) &&
+           !span_ieq(element, SPAN("upgrade"));
+}
+
+/* What libh2o puts in the place of a missing Host is no word of the client's. */
+static struct span authority_of(h2o_req_t *req)
+{
+    if (req->hostconf != NULL && req->input.authority.base == req->hostconf->authority.hostport.base)
+        return SPAN_ABSENT;
+    return span_iov(req->input.authority);
+}
+
 void wire_request_read(h2o_req_t *req, struct wire_request *ret)
 {
     struct accept accept = {.specificity = 0};
-    bool saw_accept = false;
+    bool saw_accept = false, is_encoded = false;
+    size_t content_types = 0;
 
     memset(ret, 0, offsetof(struct wire_request, params));
     ret->param_count = 0;
     ret->too_many_params = false;
     ret->origin = SPAN_ABSENT;
+    ret->origin_repeated = ret->body_is_plain = ret->hides_headers = false;
     ret->wants_upstream = false;
     ret->method = span_iov(req->input.method);
     ret->path = span_iov(req->input.path);
-    ret->authority = span_iov(req->input.authority);
+    ret->authority = authority_of(req);
 
     for (size_t i = 0; i != req->headers.size; ++i) {
         const h2o_header_t *h = &req->headers.entries[i];
@@ -130,7 +161,7 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
                 saw_accept = true;
                 any_element(value, read_range, &accept);
             } else if (span_eq(name, SPAN("origin"))) {
-                ret->origin = value;
+                set_once(&ret->origin, value, &ret->origin_repeated);
             } else if (span_eq(name, SPAN("pragma"))) {
                 ret->wants_upstream |= any_element(value, is_no_cache, NULL);
             }
@@ -140,18 +171,25 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
                 set_once(&ret->mirror.name, value, &ret->mirror.repeated);
             break;
         case 10:
-            if (span_eq(name, SPAN("mcp-method")))
+            if (h->name == &H2O_TOKEN_CONNECTION->buf)
+                ret->hides_headers |= any_element(value, is_other_header, NULL);
+            else if (span_eq(name, SPAN("mcp-method")))
                 set_once(&ret->mirror.method, value, &ret->mirror.repeated);
+            break;
+        case 12:
+            if (h->name == &H2O_TOKEN_CONTENT_TYPE->buf)
+                ret->body_is_plain = ++content_types == 1 && is_plain_json(value);
             break;
         case 13:
             if (span_eq(name, SPAN("cache-control")))
                 ret->wants_upstream |= any_element(value, is_no_cache, NULL);
-            else if (span_eq(name, SPAN("last-event-id")))
-                ret->last_event_id = value;
             break;
         case 14:
             if (span_eq(name, SPAN("mcp-session-id")))
                 set_once(&ret->session, value, &ret->mirror.repeated);
+            break;
+        case 16:
+            is_encoded |= h->name == &H2O_TOKEN_CONTENT_ENCODING->buf;
             break;
         case 20:
             if (span_eq(name, SPAN("mcp-protocol-version")))
@@ -172,6 +210,7 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
                 ret->params[ret->param_count++] = param;
         }
     }
+    ret->body_is_plain &= !is_encoded;
     ret->accepts_json = !saw_accept || accept.admits;
 }
 
@@ -409,7 +448,8 @@ void wire_reply_copy(h2o_req_t *req, const h2o_header_t *headers, size_t count)
             continue;
         name_copy = h2o_strdup(&req->pool, name.p, name.n);
         value_copy = h2o_strdup(&req->pool, h->value.base, h->value.len);
-        h2o_add_header_by_str(&req->pool, &req->res.headers, name_copy.base, name_copy.len, 1, h->orig_name, value_copy.base,
+        /* never as a token: libh2o rewrites what it knows (Vary, for old browsers) */
+        h2o_add_header_by_str(&req->pool, &req->res.headers, name_copy.base, name_copy.len, 0, h->orig_name, value_copy.base,
                               value_copy.len);
     }
 }

@@ -12,14 +12,17 @@
 #define WIRE_PARAMS_MAX 32
 
 struct wire_request {
-    struct span method, path, authority;
-    struct span session; /* Mcp-Session-Id; absent when none */
-    struct span last_event_id;
+    struct span method, path;
+    struct span authority; /* Host; absent when the request has none */
+    struct span session;   /* Mcp-Session-Id; absent when none */
     struct cp_mirror mirror;
     struct cp_mirror_param params[WIRE_PARAMS_MAX];
     size_t param_count;
     bool too_many_params;
-    struct span origin;  /* absent when none */
+    struct span origin; /* absent when none */
+    bool origin_repeated;
+    bool body_is_plain;  /* one Content-Type: application/json, charset utf-8 or none; no Content-Encoding */
+    bool hides_headers;  /* Connection names other headers than those of the connection itself */
     bool accepts_json;   /* Accept is absent, or admits application/json */
     bool wants_upstream; /* Cache-Control no-cache or no-store, Pragma no-cache */
 };

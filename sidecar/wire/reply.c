@@ -7,7 +7,7 @@
 
 static void add_header(h2o_req_t *req, const char *name, size_t name_bytes, h2o_iovec_t value)
 {
-    h2o_add_header_by_str(&req->pool, &req->res.headers, name, name_bytes, 1, NULL, value.base, value.len);
+    h2o_add_header_by_str(&req->pool, &req->res.headers, name, name_bytes, 0, NULL, value.base, value.len);
 }
 
 static void add_cache_status(h2o_req_t *req, h2o_iovec_t value)
@@ -47,6 +47,14 @@ void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit)
         h2o_add_header_by_str(pool, &req->res.headers, H2O_STRLIT("mcp-session-id"), 0, "Mcp-Session-Id", hit->session.p,
                               hit->session.n);
 
+    if (hit->origin.p != NULL) {
+        /* made for this caller: what the upstream said to another origin is never replayed */
+        h2o_add_header_by_str(pool, &req->res.headers, H2O_STRLIT("access-control-allow-origin"), 0, "Access-Control-Allow-Origin",
+                              hit->origin.p, hit->origin.n);
+        h2o_add_header_by_str(pool, &req->res.headers, H2O_STRLIT("access-control-expose-headers"), 0,
+                              "Access-Control-Expose-Headers", H2O_STRLIT("Mcp-Session-Id"));
+        h2o_add_header_by_str(pool, &req->res.headers, H2O_STRLIT("vary"), 0, "Vary", H2O_STRLIT("Origin"));
+    }
     bufs[count++] = h2o_iovec_init(H2O_STRLIT("{\"jsonrpc\":\"2.0\",\"id\":"));
 #ifdef MUTANT_WRONG_ID
     bufs[count++] = h2o_iovec_init(H2O_STRLIT("1"));
@@ -72,6 +80,9 @@ void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit)
 
 void reply_note_miss(h2o_req_t *req, bool stored, enum cp_reason reason)
 {
+    /* just fetched, unless the upstream is a cache itself and says otherwise */
+    if (h2o_find_header_by_str(&req->res.headers, H2O_STRLIT("age"), -1) == -1)
+        add_header(req, H2O_STRLIT("age"), h2o_iovec_init(H2O_STRLIT("0")));
     if (stored) {
         add_cache_status(req, h2o_iovec_init(H2O_STRLIT("mcpcached; fwd=miss; stored")));
     } else if (reason != CP_REASON_NONE) {
@@ -94,8 +105,8 @@ struct span reply_error_body(h2o_mem_pool_t *pool, struct span id, int code, con
 {
     size_t cap = id.n + strlen(text) + 96;
     char *p = h2o_mem_alloc_pool(pool, cap);
-    int n = snprintf(p, cap, "{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"error\":{\"code\":%d,\"message\":\"%s\"}}", id.p != NULL ? (int)id.n : 4,
-                     id.p != NULL ? id.p : "null", code, text);
+    int n = snprintf(p, cap, "{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"error\":{\"code\":%d,\"message\":\"%s\"}}",
+                     id.p != NULL ? (int)id.n : 4, id.p != NULL ? id.p : "null", code, text);
 
     return (struct span){p, (size_t)n};
 }
@@ -108,7 +119,10 @@ void reply_error_send(h2o_req_t *req, int status, bool is_rpc, struct span id, c
     bool is_head = h2o_memis(req->input.method.base, req->input.method.len, H2O_STRLIT("HEAD"));
 
     req->res.status = status;
-    req->res.reason = status == 502 ? "Bad Gateway" : status == 504 ? "Gateway Timeout" : status == 501 ? "Not Implemented" : "Error";
+    req->res.reason = status == 502   ? "Bad Gateway"
+                      : status == 504 ? "Gateway Timeout"
+                      : status == 501 ? "Not Implemented"
+                                      : "Error";
     req->res.content_length = body.n;
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, is_rpc ? "application/json" : "text/plain",
                    is_rpc ? sizeof("application/json") - 1 : sizeof("text/plain") - 1);

@@ -9,11 +9,12 @@
 #include <h2o.h>
 
 struct reply_hit {
-    struct span id;      /* raw token of the request */
-    struct span result;  /* stored bytes; must live as long as the request */
+    struct span id;            /* raw token of the request */
+    struct span result;        /* stored bytes; must live as long as the request */
     size_t ttl_start, ttl_end; /* the ttlMs value in result; equal: none */
     struct cp_age age;
     struct span session; /* the caller's own Mcp-Session-Id to be echoed (legacy); absent: none */
+    struct span origin;  /* the caller's own Origin, which is allowed; absent: none */
 };
 
 /* Answers 200 with the stored result: only the id and the ttlMs value are spliced, every other byte is the upstream's. */

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         free((char *)text.p);
         return 0;
     }
-    must(cp_answer_strip(&answer, &doc, &out, &start, &end) == 0);
+    must(cp_answer_strip(&answer, false, &doc, &out, &start, &end) == 0);
     must(out.n <= answer.result.n);
     must(span_eq((struct span){out.p + start, end - start}, answer.ttl_token));
 
@@ -63,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         must(stored.is_error == first.is_error && stored.is_exchange_private == first.is_exchange_private);
         must(stored.refuses_cache == first.refuses_cache);
         message.n = 0;
-        must(cp_answer_strip(&stored, &doc, &message, &start, &end) == 0);
+        must(cp_answer_strip(&stored, false, &doc, &message, &start, &end) == 0);
         must(span_eq(buf_span(&message), buf_span(&out)));
         free((char *)again.p);
     }

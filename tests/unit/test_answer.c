@@ -325,12 +325,41 @@ static void stripping_takes_the_trace_and_nothing_else(void **state)
         a = parse(text);
         assert_true(a.is_readable);
         assert_int_equal(buf_add(&out, "before", 6), 0);
-        assert_int_equal(cp_answer_strip(&a, &doc, &out, &start, &stop), 0);
+        assert_int_equal(cp_answer_strip(&a, false, &doc, &out, &start, &stop), 0);
         assert_span(((struct span){out.p + 6, out.n - 6}), rows[i].stripped);
         if (a.has_ttl)
             assert_true(span_eq((struct span){out.p + 6 + start, stop - start}, a.ttl_token));
         else
             assert_true(start == 0 && stop == 0);
+        buf_done(&out);
+    }
+}
+
+/* What is shared by an operator's word alone loses the vendors' members, wherever they stand, and keeps the protocol's. */
+static void stripping_vendors_keeps_the_protocols_own(void **state)
+{
+    static const struct {
+        const char *result, *stripped;
+    } rows[] = {
+        {"{\"_meta\":{\"com.example/user\":\"evil\",\"io.modelcontextprotocol/serverInfo\":{\"a\":1},\"x\":2},\"ttlMs\":5}",
+         "{\"_meta\":{\"io.modelcontextprotocol/serverInfo\":{\"a\":1}},\"ttlMs\":5}"},
+        {"{\"_meta\":{\"x\":1}}", "{\"_meta\":{}}"},
+        {"{\"content\":[{\"_meta\":{\"com.example/x\":1}}]}", "{\"content\":[{\"_meta\":{\"com.example/x\":1}}]}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct buf out = {0};
+        uint32_t start, stop;
+        struct cp_answer a;
+        char text[1000];
+
+        snprintf(text, sizeof(text), "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":%s}", rows[i].result);
+        a = parse(text);
+        assert_int_equal(cp_answer_strip(&a, true, &doc, &out, &start, &stop), 0);
+        assert_span(buf_span(&out), rows[i].stripped);
+        if (a.has_ttl)
+            assert_true(span_eq((struct span){out.p + start, stop - start}, a.ttl_token));
         buf_done(&out);
     }
 }
@@ -353,6 +382,7 @@ int main(void)
         cmocka_unit_test(what_belongs_to_one_exchange_is_noticed),
         cmocka_unit_test(type_error_and_refusal_are_read),
         cmocka_unit_test(stripping_takes_the_trace_and_nothing_else),
+        cmocka_unit_test(stripping_vendors_keeps_the_protocols_own),
     };
     return cmocka_run_group_tests(tests, NULL, finish);
 }

@@ -43,7 +43,9 @@ enum {
     DISAGREES = 1 << 5,
     NO_SESSION = 1 << 6,
     UNKNOWN_SESSION = 1 << 7,
-    EVERYTHING = (1 << 8) - 1,
+    HIDES = 1 << 8,
+    STRANGE_BODY = 1 << 9,
+    EVERYTHING = (1 << 10) - 1,
 };
 
 /* One decision and all that it borrows from. */
@@ -71,6 +73,8 @@ static void decide(struct situation *s, const char *policy, const char *body, un
         .wants_upstream = (flags & WANTS_UPSTREAM) != 0,
         .has_proof = (flags & PROOF) != 0,
         .agrees = (flags & DISAGREES) == 0,
+        .body_is_plain = (flags & STRANGE_BODY) == 0,
+        .hides_headers = (flags & HIDES) != 0,
         .has_session = (flags & NO_SESSION) == 0,
         .session_known = (flags & (UNKNOWN_SESSION | NO_SESSION)) == 0,
         .version = span_of(version),
@@ -163,8 +167,11 @@ static void what_may_be_looked_up(void **state)
         {READ("off://y"), 0, BYPASS(OFF)},
         {CALL("watched"), 0, BYPASS(OBSERVE)},
         /* headers, in their order */
-        {CALL("read"), EVERYTHING, BYPASS(HEADER)},
-        {CALL("read"), EVERYTHING & ~DISAGREES, BYPASS(ACCEPT)}, /* 73 */
+        {CALL("read"), EVERYTHING, BYPASS(MEDIA_TYPE)},
+        {LIST, STRANGE_BODY, BYPASS(MEDIA_TYPE)},
+        {CALL("read"), EVERYTHING & ~STRANGE_BODY, BYPASS(HEADER)},
+        {CALL("read"), EVERYTHING & ~STRANGE_BODY & ~DISAGREES, BYPASS(CONNECTION)},
+        {CALL("read"), EVERYTHING & ~STRANGE_BODY & ~DISAGREES & ~HIDES, BYPASS(ACCEPT)}, /* 73 */
         {CALL("read"), BAD_ORIGIN | WANTS_UPSTREAM | PROOF | ANONYMOUS, BYPASS(ORIGIN)},
         {CALL("read"), WANTS_UPSTREAM | PROOF | ANONYMOUS, BYPASS(CLIENT_CONTROL)},
         {CALL("read"), PROOF | ANONYMOUS, BYPASS(PROOF)}, /* 59 */
@@ -353,7 +360,7 @@ static struct cp_storing store(struct situation *s, unsigned flags, const char *
         .server_asked = (flags & ASKED) != 0,
         .id_matches = cp_answer_is_to(&answer, s->message.id),
     };
-    cp_decide_store(&s->decision, &s->message, &s->caller, s->policy, &reply, &answer, &storing);
+    cp_decide_store(&s->decision, &s->message, &reply, &answer, &storing);
     return storing;
 }
 
@@ -378,6 +385,8 @@ static void what_may_be_stored(void **state)
         {CALL("all"), RESULT(""), 0, 0, CP_REASON_NONE, CP_SCOPE_PUBLIC},
         {CALL("all"), RESULT(""), 0, ANONYMOUS, CP_REASON_NONE, CP_SCOPE_PUBLIC},
         {CALL("all"), RESULT(""), PRIVATE, 0, CP_REASON_NONE, CP_SCOPE_PRINCIPAL},
+        {CALL("all"), RESULT(",\"cacheScope\":\"private\""), 0, 0, CP_REASON_NONE, CP_SCOPE_PRINCIPAL},
+        {CALL("all"), RESULT(",\"cacheScope\":\"public\""), 0, 0, CP_REASON_NONE, CP_SCOPE_PUBLIC},
         {CALL("all"), RESULT(""), PRIVATE, ANONYMOUS, CP_REASON_ANONYMOUS, 0},
         /* HTTP */
         {CALL("read"), RESULT(""), NOT_200, 0, CP_REASON_STATUS, 0},

@@ -56,7 +56,9 @@ static void a_bare_request_says_nothing(void **state)
     assert_span(seen.path, "/mcp?x=y");
     assert_span(seen.authority, "client.example:80");
     assert_null(seen.session.p);
-    assert_null(seen.last_event_id.p);
+    assert_false(seen.origin_repeated);
+    assert_false(seen.body_is_plain);
+    assert_false(seen.hides_headers);
     assert_null(seen.origin.p);
     assert_null(seen.mirror.version.p);
     assert_null(seen.mirror.method.p);
@@ -75,7 +77,6 @@ static void named_headers_are_found_in_any_case(void **state)
     add("mcp-method", "tools/call");
     add("Mcp-Name", " get_weather ");
     add("Mcp-Session-Id", "s-1");
-    add("Last-Event-ID", "17");
     add("Origin", "https://app.example");
     add("MCP-PARAM-City", "=?base64?UGFyaXM=?=");
     add("Mcp-Param-", "x");
@@ -85,11 +86,67 @@ static void named_headers_are_found_in_any_case(void **state)
     assert_span(seen.mirror.name, " get_weather ");
     assert_false(seen.mirror.repeated);
     assert_span(seen.session, "s-1");
-    assert_span(seen.last_event_id, "17");
     assert_span(seen.origin, "https://app.example");
     assert_int_equal(seen.param_count, 1);
     assert_span(seen.params[0].name, "city");
     assert_span(seen.params[0].value, "=?base64?UGFyaXM=?=");
+}
+
+/* What the upstream reads must be what was read here. */
+static void only_plain_json_is_plain(void **state)
+{
+    static const struct {
+        const char *type, *second, *encoding;
+        bool plain;
+    } rows[] = {
+        {"application/json", NULL, NULL, true},
+        {"Application/JSON ; charset=UTF-8", NULL, NULL, true},
+        {"application/json;charset=\"utf-8\"", NULL, NULL, true},
+        {"application/json;", NULL, NULL, true},
+        {"application/json; charset=utf-7", NULL, NULL, false},
+        {"application/json; charset=utf-16", NULL, NULL, false},
+        {"application/json; charset=utf-8; charset=utf-7", NULL, NULL, false},
+        {"application/json; boundary=x", NULL, NULL, false},
+        {"application/json-rpc", NULL, NULL, false},
+        {"text/plain", NULL, NULL, false},
+        {"", NULL, NULL, false},
+        {"application/json", "application/json", NULL, false},
+        {"application/json", NULL, "gzip", false},
+        {"application/json", NULL, "identity", false},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        req->headers.size = 0;
+        if (rows[i].encoding != NULL)
+            add("Content-Encoding", rows[i].encoding);
+        add("Content-Type", rows[i].type);
+        if (rows[i].second != NULL)
+            add("Content-Type", rows[i].second);
+        wire_request_read(req, &seen);
+        if (seen.body_is_plain != rows[i].plain)
+            fail_msg("row %zu: %s", i, rows[i].type);
+    }
+    (void)state;
+}
+
+static void headers_that_connection_takes_away_are_noticed(void **state)
+{
+    (void)state;
+    add("Connection", "keep-alive, TE");
+    wire_request_read(req, &seen);
+    assert_false(seen.hides_headers);
+    add("Connection", "close, Accept-Language");
+    wire_request_read(req, &seen);
+    assert_true(seen.hides_headers);
+}
+
+static void two_origins_are_told(void **state)
+{
+    (void)state;
+    add("Origin", "https://evil.example");
+    add("Origin", "https://app.example");
+    wire_request_read(req, &seen);
+    assert_true(seen.origin_repeated);
 }
 
 static void empty_is_not_absent(void **state)
@@ -604,6 +661,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_REQUEST(a_bare_request_says_nothing),
         WITH_REQUEST(named_headers_are_found_in_any_case),
+        WITH_REQUEST(only_plain_json_is_plain),
+        WITH_REQUEST(headers_that_connection_takes_away_are_noticed),
+        WITH_REQUEST(two_origins_are_told),
         WITH_REQUEST(empty_is_not_absent),
         WITH_REQUEST(a_header_that_came_twice_is_noticed),
         WITH_REQUEST(parameters_beyond_the_room_are_noticed),

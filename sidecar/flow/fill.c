@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fills. Not here: how the reply came and where it goes (exchange.c), what may be kept (cachepolicy/decide.c).
+ * Always: a reply is judged once, whole, under the policy and the keys with which its request was asked; whatever is not shown to be for everybody takes the
+ * public answer away that may lie there. Thread: the flow's loop. */
+#include "sidecar/flow/fill.h"
+
+#include <stdlib.h>
+
+void fill_head(struct fill *fill, const struct wire_reply_facts *facts)
+{
+    fill->reply = facts->reply;
+    if (fill->kind == FILL_SESSION && facts->session.n != 0 && fill->session_id == NULL) {
+        fill->session_id = h2o_strdup(NULL, facts->session.p, facts->session.n).base;
+        fill->session_id_bytes = facts->session.n;
+    }
+}
+
+/* The session that an initialize opened, learned before its client can use it. */
+static void learn_session(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
+{
+    struct session session = {.version = ""};
+
+    if (fill->session_id == NULL || !answer->has_result || answer->version.n == 0 || answer->version.n >= sizeof(session.version))
+        return;
+    memcpy(session.version, answer->version.p, answer->version.n);
+    cp_digest_of(fill->flow->keyer, "client", message->client_info.p != NULL ? message->client_info : SPAN(""), session.client);
+    caller_learn_session(fill->flow, &fill->principal, (struct span){fill->session_id, fill->session_id_bytes}, &session);
+}
+
+/* NONE when the answer is queued for the store. */
+static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message,
+                          const struct cp_storing *storing)
+{
+    const struct flow_shared *shared = fill->flow->shared;
+    const struct cp_lifetime *lifetime = &fill->decision.lifetime;
+    struct buf *text = &fill->flow->text;
+    int64_t now_ms = store_now_ms(shared->store);
+    bool is_public = storing->scope == CP_SCOPE_PUBLIC;
+    /* public by the operator's word alone: the server did not know that everybody would read this */
+    bool strip_vendor = is_public && answer->scope != CP_HINT_PUBLIC;
+    struct store_entry entry = {
+        .stored_at_ms = now_ms,
+        .has_hint = storing->has_hint,
+        .hint_ttl_ms = storing->hint_ttl_ms,
+        .scope = (uint8_t)storing->scope,
+        .method = (uint8_t)message->method,
+        .cost_ms = (uint32_t)(now_ms - fill->began_ms),
+        .name = message->name.p != NULL ? message->name : SPAN(""),
+    };
+
+    if (is_public ? !fill->keys.has_public : !fill->keys.has_private)
+        return CP_REASON_ANONYMOUS;
+    entry.expires_at_ms = now_ms + cp_lifetime_of(&fill->decision, storing->has_hint, storing->hint_ttl_ms) +
+                          (lifetime->grace_ms > lifetime->stale_if_error_ms ? lifetime->grace_ms : lifetime->stale_if_error_ms);
+    text->n = 0;
+    if (cp_answer_strip(answer, strip_vendor, &fill->flow->reply_doc, text, &entry.ttl_start, &entry.ttl_end) != 0)
+        return CP_REASON_LARGE;
+    if (text->n > shared->max_entry_bytes)
+        return CP_REASON_LARGE;
+    entry.body = buf_span(text);
+    return store_put(shared->store, is_public ? &fill->keys.public_key : &fill->keys.private_key, &entry) ? CP_REASON_NONE
+                                                                                                          : CP_REASON_QUEUE;
+}
+
+static void keep(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
+{
+    struct store *store = fill->flow->shared->store;
+    struct cp_storing storing;
+
+    if (fill->is_doubtful) {
+        fill->reason = CP_REASON_UNREADABLE;
+        return;
+    }
+    cp_decide_store(&fill->decision, message, &fill->reply, answer, &storing);
+    fill->reason = storing.reason;
+    /* the answer is not everybody's, or not any more: nobody may find an older one that was; of a list, all pages share one fate */
+    if (!storing.store || storing.scope != CP_SCOPE_PUBLIC) {
+        if (fill->keys.has_public)
+            store_delete(store, &fill->keys.public_key);
+        if (fill->keys.has_first_page && storing.store)
+            store_delete(store, &fill->keys.first_page);
+    }
+    if (!storing.store)
+        return;
+    fill->reason = put(fill, answer, message, &storing);
+    fill->is_stored = fill->reason == CP_REASON_NONE;
+    if (!fill->is_stored && fill->keys.has_public)
+        store_delete(store, &fill->keys.public_key);
+}
+
+static void judge(struct fill *fill, const struct cp_answer *answer)
+{
+    struct cp_message message;
+
+    fill->is_judged = true;
+    cp_message_parse(&message, &fill->flow->request_doc, fill->body);
+    fill->reply.id_matches = cp_answer_is_to(answer, fill->id);
+    switch (fill->kind) {
+    case FILL_NOTHING:
+        break;
+    case FILL_SESSION:
+        if (fill->reply.id_matches)
+            learn_session(fill, answer, &message);
+        break;
+    case FILL_STORE:
+        keep(fill, answer, &message);
+        break;
+    }
+}
+
+void fill_reply(struct fill *fill, struct span text)
+{
+    struct cp_answer answer;
+
+    cp_answer_parse(&answer, &fill->flow->reply_doc, text);
+    judge(fill, &answer);
+}
+
+void fill_event(struct fill *fill, struct span data, bool lost)
+{
+    struct cp_answer answer;
+
+    /* priming events have no data; what follows the final reply belongs to nobody */
+    if (data.n == 0 || fill->is_judged || fill->kind == FILL_NOTHING)
+        return;
+    cp_answer_parse(&answer, &fill->flow->reply_doc, data);
+    fill->is_doubtful |= lost;
+    if (answer.is_readable && answer.has_method) {
+        /* a request of the server's own: the result is this caller's alone */
+        if (answer.id.p != NULL)
+            fill->reply.server_asked = true;
+    } else if (answer.is_readable && cp_answer_is_to(&answer, fill->id)) {
+        judge(fill, &answer);
+    } else {
+        /* an array may hold a request of the server's, and so may what cannot be read */
+        fill->is_doubtful = true;
+    }
+}
+
+void fill_done(struct fill *fill)
+{
+    free(fill->session_id);
+}

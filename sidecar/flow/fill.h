@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A fill: what is made of a reply that passes. Judges it when it is the final answer to the request, stores a result that the policy lets be
+ * kept, learns what a session negotiated. It never holds anything back and knows nothing of sockets.
+ * Thread: the flow's loop. Embedded in its exchange. */
+#ifndef MCPCACHED_FLOW_FILL_H
+#define MCPCACHED_FLOW_FILL_H
+
+#include "sidecar/flow/caller.h"
+
+/* The names under which an answer may lie. */
+struct fill_keys {
+    struct cp_key private_key, public_key;
+    struct cp_key first_page; /* of a list that this request asks a later page of, in the public arm */
+    bool has_private, has_public, has_first_page;
+};
+
+enum fill_kind {
+    FILL_NOTHING, /* the reply is none of the cache's business */
+    FILL_STORE,   /* a lookup that missed */
+    FILL_SESSION, /* an initialize of the session-based versions */
+};
+
+struct fill {
+    enum fill_kind kind;
+    struct flow *flow;
+    struct span body, id; /* of the request; borrowed from the exchange */
+    int64_t began_ms;
+    struct cp_decision decision; /* its rule is borrowed from the policy that the exchange holds */
+    struct fill_keys keys;
+    struct cp_principal principal; /* FILL_SESSION */
+    struct cp_reply reply;
+    char *session_id; /* owned; FILL_SESSION */
+    size_t session_id_bytes;
+    bool is_judged, is_stored;
+    bool is_doubtful;      /* something came before the final reply that could not be read */
+    enum cp_reason reason; /* why nothing is stored; NONE while nothing speaks against it */
+};
+
+/* facts: of the reply's head. */
+void fill_head(struct fill *fill, const struct wire_reply_facts *facts);
+/* text: a whole JSON reply. */
+void fill_reply(struct fill *fill, struct span text);
+/* data: of one event, in order. lost: an event before it was too large to be read. */
+void fill_event(struct fill *fill, struct span data, bool lost);
+void fill_done(struct fill *fill);
+
+#endif
