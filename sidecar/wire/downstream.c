@@ -7,6 +7,8 @@
 #include "sidecar/wire/downstream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 struct downstream {
@@ -18,6 +20,7 @@ struct downstream {
     struct buf flying;                      /* being written */
     char frame[24];                         /* head of the chunk in flight */
     char date[H2O_TIMESTR_RFC1123_LEN + 1]; /* the upstream's; empty: h2o's own */
+    h2o_timeout_entry_t check;              /* linked while bytes of the next request hide the connection's end */
     bool started, is_chunked, is_until_close, writing, ending, aborting, watching;
 };
 
@@ -30,6 +33,7 @@ static void unwatch(struct downstream *d)
 {
     h2o_socket_t *sock;
 
+    h2o_timeout_unlink(&d->check);
     if (!d->watching)
         return;
     d->watching = false;
@@ -53,6 +57,7 @@ static void on_dispose(void *arg)
 {
     struct downstream *d = arg;
 
+    h2o_timeout_unlink(&d->check);
     tell_gone(d);
     buf_done(&d->pending);
     buf_done(&d->flying);
@@ -126,6 +131,8 @@ static void on_proceed(h2o_generator_t *generator, h2o_req_t *req)
     }
 }
 
+static void on_check(h2o_timeout_entry_t *entry);
+
 struct downstream *downstream_new(h2o_req_t *req, void *owner, downstream_fn on_gone, downstream_fn on_drained)
 {
     struct downstream *d = h2o_mem_alloc_shared(&req->pool, sizeof(*d), on_dispose);
@@ -136,6 +143,7 @@ struct downstream *downstream_new(h2o_req_t *req, void *owner, downstream_fn on_
         .owner = owner,
         .on_gone = on_gone,
         .on_drained = on_drained,
+        .check = {.cb = on_check},
     };
     return d;
 }
@@ -170,12 +178,42 @@ static void cut(struct downstream *d)
         send_error(d);
 }
 
+/* The client left. d may be freed on return. */
+static void leave(struct downstream *d)
+{
+    downstream_fn on_gone = d->on_gone;
+    void *owner = d->owner;
+
+    d->owner = NULL;
+    cut(d);
+    if (owner != NULL)
+        on_gone(owner);
+}
+
+static void check_later(struct downstream *d)
+{
+    h2o_context_t *ctx = d->req->conn->ctx;
+
+    h2o_timeout_link(ctx->loop, &ctx->one_sec_timeout, &d->check);
+}
+
+static void on_check(h2o_timeout_entry_t *entry)
+{
+    struct downstream *d = H2O_STRUCT_FROM_MEMBER(struct downstream, check, entry);
+    struct tcp_info info;
+    socklen_t bytes = sizeof(info);
+
+    if (getsockopt(h2o_socket_get_fd(socket_of(d)), IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0 ||
+        info.tcpi_state == TCP_ESTABLISHED)
+        check_later(d);
+    else
+        leave(d);
+}
+
 static void on_readable(h2o_socket_t *sock, const char *err)
 {
     struct wire_connection *connection = sock->on_close.data;
     struct downstream *d = connection->watched;
-    downstream_fn on_gone;
-    void *owner;
 
     if (d == NULL) {
         h2o_socket_read_stop(sock);
@@ -187,19 +225,15 @@ static void on_readable(h2o_socket_t *sock, const char *err)
         ssize_t n = recv(h2o_socket_get_fd(sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
         if (n > 0) {
-            /* the next request is already there; nothing more can be learned until this one is answered */
+            /* the next request is already there: readiness tells no more, but the client can still leave */
             unwatch(d);
+            check_later(d);
             return;
         }
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
     }
-    owner = d->owner;
-    on_gone = d->on_gone;
-    d->owner = NULL;
-    cut(d);
-    if (owner != NULL)
-        on_gone(owner);
+    leave(d);
 }
 
 void downstream_watch(struct downstream *d)

@@ -2,7 +2,8 @@
 /* The client's side of one exchange: an answer written piece by piece with back-pressure, and word of the client's leaving.
  *
  * libh2o stops reading a connection while its request runs, so a client that leaves is not noticed. downstream_watch sees
- * readiness without reading bytes (measured: 1-3 ms for close, reset and half-close); it works on plain TCP.
+ * readiness without reading bytes (measured: 1-3 ms for close, reset and half-close); it works on plain TCP. Once bytes of a next
+ * request lie there unread, it asks for the connection's state each second instead.
  *
  *      new -> [watch] -> start -> write* -> end      the client has the whole answer
  *                              \-> abort             the connection is cut, so that a broken answer never looks whole
