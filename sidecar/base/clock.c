@@ -17,6 +17,11 @@ int64_t clock_boot_ms(void)
     return read_ms(CLOCK_BOOTTIME);
 }
 
+int64_t clock_steady_ms(void)
+{
+    return read_ms(CLOCK_MONOTONIC);
+}
+
 int64_t clock_real_ms(void)
 {
     return read_ms(CLOCK_REALTIME);

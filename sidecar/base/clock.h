@@ -7,6 +7,8 @@
 
 /* Milliseconds since boot, suspend included; never goes back while the kernel lives. */
 int64_t clock_boot_ms(void);
+/* Milliseconds of CLOCK_MONOTONIC, for waits: suspend is not counted. */
+int64_t clock_steady_ms(void);
 /* Milliseconds since 1970; may jump. */
 int64_t clock_real_ms(void);
 

@@ -6,10 +6,11 @@
  * Threads: as in the header. */
 #include "local.h"
 
+#include "sidecar/base/clock.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include <openssl/rand.h>
 #include <xxhash.h>
@@ -50,16 +51,9 @@ static int tally_put(struct local *local, MDB_txn *txn, uint64_t body_bytes)
 
 /* ---- clock ---- */
 
-static int64_t clock_ms(clockid_t id)
-{
-    struct timespec now;
-    clock_gettime(id, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 int64_t local_now_ms(const struct local *local)
 {
-    return clock_ms(CLOCK_BOOTTIME) + local->clock_base_ms;
+    return clock_boot_ms() + local->clock_base_ms;
 }
 
 int64_t local_clock_base(const struct local_clock *kept, bool same_boot, int64_t boottime_ms, int64_t realtime_ms)
@@ -78,7 +72,7 @@ static int clock_put(struct local *local, MDB_txn *txn)
     uint8_t bytes[24];
     rows_store_be64(bytes, (uint64_t)local->clock_base_ms);
     rows_store_be64(bytes + 8, (uint64_t)local_now_ms(local));
-    rows_store_be64(bytes + 16, (uint64_t)clock_ms(CLOCK_REALTIME));
+    rows_store_be64(bytes + 16, (uint64_t)clock_real_ms());
     return meta_put(local, txn, META_CLOCK, bytes, sizeof(bytes));
 }
 
@@ -94,7 +88,7 @@ static int clock_get(struct local *local, MDB_txn *txn, bool same_boot)
     if (kept.base_ms > bound_ms || kept.base_ms < -bound_ms || kept.store_ms > bound_ms || kept.store_ms < -bound_ms ||
         kept.realtime_ms > bound_ms || kept.realtime_ms < -bound_ms)
         return LOCAL_FOREIGN;
-    local->clock_base_ms = local_clock_base(&kept, same_boot, clock_ms(CLOCK_BOOTTIME), clock_ms(CLOCK_REALTIME));
+    local->clock_base_ms = local_clock_base(&kept, same_boot, clock_boot_ms(), clock_real_ms());
     return 0;
 }
 
@@ -108,7 +102,7 @@ static int create_meta(struct local *local, MDB_txn *txn)
     if (RAND_bytes(local->secret, sizeof(local->secret)) != 1)
         return EIO;
     /* A new store begins at the wall clock: its times can then be read by people. */
-    local->clock_base_ms = clock_ms(CLOCK_REALTIME) - clock_ms(CLOCK_BOOTTIME);
+    local->clock_base_ms = clock_real_ms() - clock_boot_ms();
     rows_store_be64(schema, STATE_SCHEMA);
     if ((r = meta_put(local, txn, META_SCHEMA, schema, sizeof(schema))) != 0 ||
         (r = meta_put(local, txn, META_SECRET, local->secret, sizeof(local->secret))) != 0 || (r = tally_put(local, txn, 0)) != 0)

@@ -7,6 +7,8 @@
  * Threads: any for the functions of the header, the writer for the rest. */
 #include "writer.h"
 
+#include "sidecar/base/clock.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -71,13 +73,6 @@ static void add(_Atomic uint64_t *counter, uint64_t n)
 {
     if (n > 0)
         atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
-
-static int64_t monotonic_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static void pause_ms(int64_t ms)
@@ -414,7 +409,7 @@ static void sweep(struct writer *writer, int64_t now_ms, bool is_whole)
 /* Work that nobody asked for: at each tick, and one bounded transaction between two batches while dead entries are left. */
 static void tend(struct writer *writer)
 {
-    int64_t now_ms = monotonic_ms();
+    int64_t now_ms = clock_steady_ms();
     int dead;
 
     if (now_ms >= writer->tick_at_ms || writer->has_more_expired) {
@@ -462,7 +457,7 @@ static void wait_for_work(struct writer *writer)
         if (r == ETIMEDOUT)
             return;
     }
-    int64_t until_ms = monotonic_ms() + GATHER_MS;
+    int64_t until_ms = clock_steady_ms() + GATHER_MS;
     struct timespec until = {until_ms / 1000, until_ms % 1000 * 1000000};
     while (!writer->is_stopping && writer->flushers == 0 && writer->queue_records < BATCH_RECORDS) {
         writer->posture = IS_GATHERING;
@@ -528,8 +523,8 @@ int writer_new(struct local *local, struct state *state, uint64_t queue_bytes, s
     writer->queue_bytes_max = queue_bytes;
     writer->last = &writer->first;
     writer->next_seq = local->next_seq;
-    writer->tick_at_ms = monotonic_ms() + TICK_MS;
-    writer->reader_check_at_ms = monotonic_ms() + READER_CHECK_MS;
+    writer->tick_at_ms = clock_steady_ms() + TICK_MS;
+    writer->reader_check_at_ms = clock_steady_ms() + READER_CHECK_MS;
     pthread_mutex_init(&writer->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
