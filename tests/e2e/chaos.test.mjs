@@ -467,6 +467,8 @@ class Chaos {
         const number = (this.#number += 1);
         const operation = { number, records: [], dice: new Dice(this.seed ^ Math.imul(number, 0x9e3779b1)), id: dice.of(IDS(number)) };
         operation.behaviour = behaviour ?? dice.weighted(Object.fromEntries(Object.entries(BEHAVIOURS).map(([name, { weight }]) => [name, weight])));
+        // nothing limits how long a GET may wait for its first byte
+        if (method === 'GET' && operation.behaviour === 'hang') operation.behaviour = 'slow';
         operation.isRefused = dice.chance(0.04);
         this.upstream.operations.set(String(number), operation);
         this.count(`upstream ${operation.behaviour}`);
