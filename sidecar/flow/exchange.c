@@ -399,7 +399,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     const struct cp_message *m = plan->message;
     struct exchange *x = h2o_mem_alloc(sizeof(*x));
     struct upstream_request request = {0};
-    bool is_post = span_eq(plan->wire->method, SPAN("POST"));
+    bool is_post = span_eq(plan->wire->method, SPAN("POST")), is_get = span_eq(plan->wire->method, SPAN("GET"));
     struct upstream_call *call;
 
     memset(x, 0, sizeof(*x));
@@ -439,10 +439,9 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
         h2o_fatal("no memory");
     request.body = (struct span){x->body, x->body_bytes};
     request.is_head = x->is_head;
-    request.is_patient = span_eq(plan->wire->method, SPAN("GET"));
+    request.is_patient = plan->is_mcp_path && is_get;
     /* a read is what changes nothing: safe methods of HTTP, and calls that the policy calls cacheable */
-    request.may_repeat =
-        plan->outcome == CP_OUTCOME_MISS || x->is_head || request.is_patient || span_eq(plan->wire->method, SPAN("OPTIONS"));
+    request.may_repeat = plan->outcome == CP_OUTCOME_MISS || x->is_head || is_get || span_eq(plan->wire->method, SPAN("OPTIONS"));
 
     x->client = downstream_new(req, x, on_client_gone, on_client_drained);
     downstream_watch(x->client);

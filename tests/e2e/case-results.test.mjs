@@ -243,7 +243,7 @@ test('a miss says that it is one, and whether it was stored where that is known 
     script('read-words', 'json', complete('x'));
     const fill = await stand.fill(callTool('read-words', {}));
     assert.match(fill.header('cache-status'), /^mcpcached; fwd=miss(; stored)?$/);
-    assert.equal(fill.header('age'), undefined);
+    assert.equal(fill.header('age'), '0');
     script('write-words', 'json', complete('x'));
     const [write] = await stand.expectNotStored(callTool('write-words', {}), 'bypass:unlisted');
     assert.equal(write.header('cache-status'), 'mcpcached; fwd=bypass; detail=unlisted');
