@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Settings of `serve`: one table feeds the struct, the flags, the environment names (MCPCACHED_<NAME>), --help and docs/settings.md.
+/* Settings of `serve`: one table feeds the struct, the flags, the environment names (MCPCACHED_<NAME>) and --help.
  * SETTING(field, "flag", TYPE, "default", "argument", "text") - TYPE: TEXT, DURATION (ms), SIZE (bytes), COUNT, LIST (flag may be repeated; comma-separated in
  * the environment). A default of "" means: not set. */
 SETTING(listen, "listen", TEXT, "127.0.0.1:8080", "ADDR:PORT",

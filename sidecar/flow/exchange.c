@@ -127,33 +127,31 @@ static void choose_tap(struct exchange *x, const struct upstream_head *head)
 {
     const struct cp_reply *reply = &x->reply.reply;
     size_t limit = x->flow->shared->max_entry_bytes + ENVELOPE_BYTES;
-    bool wants = x->fill.kind != FILL_NOTHING;
+    bool wants = x->fill.kind != FILL_NOTHING && reply->status == 200 && !reply->is_encoded;
 
     x->tap = TAP_NONE;
-    if (!head->has_body)
-        return;
-    if (reply->is_events && !reply->is_encoded) {
+    if (head->has_body && reply->is_events && !reply->is_encoded && (wants || x->is_legacy_post)) {
         /* also when nothing will be stored: a legacy stream with event ids is left in another way */
-        if (wants || x->is_legacy_post) {
-            x->tap = TAP_EVENTS;
-            x->events.data_max = limit;
-        }
-    } else if (wants && reply->status == 200 && reply->is_json && !reply->is_encoded &&
-               (head->content_bytes == SIZE_MAX || head->content_bytes <= limit)) {
+        x->tap = TAP_EVENTS;
+        x->events.data_max = limit;
+    } else if (head->has_body && wants && reply->is_json && (head->content_bytes == SIZE_MAX || head->content_bytes <= limit)) {
         x->tap = TAP_JSON;
         x->is_holding = true;
     }
-    if (x->fill.kind != FILL_STORE)
-        return;
-    /* what is already certain, for the head that goes out now */
+}
+
+/* What the head alone makes certain about a lookup's reply. */
+static enum cp_reason why_not_kept(const struct exchange *x)
+{
+    const struct cp_reply *reply = &x->reply.reply;
+
     if (reply->status != 200)
-        x->reason = CP_REASON_STATUS;
-    else if (reply->is_encoded)
-        x->reason = CP_REASON_ENCODING;
-    else if (!reply->is_json && !reply->is_events)
-        x->reason = CP_REASON_TYPE;
-    else if (x->tap == TAP_NONE)
-        x->reason = CP_REASON_LARGE;
+        return CP_REASON_STATUS;
+    if (reply->is_encoded)
+        return CP_REASON_ENCODING;
+    if (!reply->is_json && !reply->is_events)
+        return CP_REASON_TYPE;
+    return x->tap == TAP_NONE ? CP_REASON_LARGE : CP_REASON_NONE;
 }
 
 static void note_outcome(struct exchange *x, h2o_req_t *req)
@@ -195,6 +193,8 @@ static void on_head(void *data, const struct upstream_head *head)
                     &x->reply);
     fill_head(&x->fill, &x->reply);
     choose_tap(x, head);
+    if (x->fill.kind == FILL_STORE)
+        x->reason = why_not_kept(x);
 #ifdef MUTANT_BUFFERED_SSE
     if (x->reply.reply.is_events && head->has_body)
         x->is_holding = true;
