@@ -290,6 +290,8 @@ static void on_end(void *data, enum upstream_end how)
         return;
     }
     if (how == UPSTREAM_COMPLETE) {
+        if (x->tap == TAP_NONE || x->events.dropped)
+            fill_unread(&x->fill);
         if (x->tap == TAP_JSON) {
             fill_reply(&x->fill, buf_span(&x->collected));
             note_fill(x);
@@ -388,7 +390,9 @@ static void begin_fill(struct exchange *x, const struct exchange_plan *plan)
         fill->kind = FILL_STORE;
         fill->decision = *plan->decision;
         fill->keys = *plan->keys;
-    } else if (x->is_request && plan->message->era == CP_ERA_LEGACY && plan->message->method == CP_METHOD_INITIALIZE) {
+    } else if (x->is_request && plan->message->era == CP_ERA_LEGACY && plan->message->method == CP_METHOD_INITIALIZE &&
+               plan->caller->facts.body_is_plain && !plan->caller->facts.hides_headers) {
+        /* what the upstream reads is what was read here, or nothing is learned from it */
         fill->kind = FILL_SESSION;
         fill->principal = plan->caller->principal;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fills. Not here: how the reply came and where it goes (exchange.c), what may be kept (cachepolicy/decide.c).
- * Always: a reply is judged once, whole, under the policy and the keys with which its request was asked; whatever is not shown to be for everybody takes the
- * public answer away that may lie there. Thread: the flow's loop. */
+ * Always: a reply is judged once, whole, under the policy and the keys with which its request was asked; an answer to the request that is not shown to
+ * be for everybody takes the public one away that may lie there. Thread: the flow's loop. */
 #include "sidecar/flow/fill.h"
 
 #include <stdlib.h>
@@ -62,30 +62,36 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
                                                                                                           : CP_REASON_QUEUE;
 }
 
-static void keep(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
+/* The answer is not everybody's, or not any more: nobody may find an older one that was. Pages of one list share one scope, and the first is the one
+ * that everybody asks. */
+static void drop_public(struct fill *fill)
 {
     struct store *store = fill->flow->shared->store;
-    struct cp_storing storing;
 
-    if (fill->is_doubtful) {
-        fill->reason = CP_REASON_UNREADABLE;
-        return;
-    }
-    cp_decide_store(&fill->decision, message, &fill->reply, answer, &storing);
-    fill->reason = storing.reason;
-    /* the answer is not everybody's, or not any more: nobody may find an older one that was; of a list, all pages share one fate */
-    if (!storing.store || storing.scope != CP_SCOPE_PUBLIC) {
-        if (fill->keys.has_public)
-            store_delete(store, &fill->keys.public_key);
-        if (fill->keys.has_first_page && storing.store)
-            store_delete(store, &fill->keys.first_page);
-    }
-    if (!storing.store)
-        return;
-    fill->reason = put(fill, answer, message, &storing);
-    fill->is_stored = fill->reason == CP_REASON_NONE;
-    if (!fill->is_stored && fill->keys.has_public)
+    if (fill->keys.has_public)
         store_delete(store, &fill->keys.public_key);
+    if (fill->keys.has_first_page)
+        store_delete(store, &fill->keys.first_page);
+}
+
+static void keep(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
+{
+    struct cp_storing storing = {.store = false, .reason = CP_REASON_UNREADABLE};
+
+    if (!fill->is_doubtful)
+        cp_decide_store(&fill->decision, message, &fill->reply, answer, &storing);
+    fill->reason = storing.reason;
+    if (storing.store)
+        fill->reason = put(fill, answer, message, &storing);
+    fill->is_stored = storing.store && fill->reason == CP_REASON_NONE;
+    if (!fill->is_stored || storing.scope != CP_SCOPE_PUBLIC)
+        drop_public(fill);
+}
+
+void fill_unread(struct fill *fill)
+{
+    if (fill->kind == FILL_STORE && !fill->is_judged && fill->reply.status == 200)
+        drop_public(fill);
 }
 
 static void judge(struct fill *fill, const struct cp_answer *answer)

@@ -42,6 +42,8 @@ void fill_head(struct fill *fill, const struct wire_reply_facts *facts);
 void fill_reply(struct fill *fill, struct span text);
 /* data: of one event, in order. lost: an event before it was too large to be read. */
 void fill_event(struct fill *fill, struct span data, bool lost);
+/* The reply came whole but could not be judged: it was too large to be read. */
+void fill_unread(struct fill *fill);
 void fill_done(struct fill *fill);
 
 #endif

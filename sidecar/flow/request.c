@@ -121,6 +121,16 @@ static bool is_fresh(struct flow *flow, h2o_req_t *req, const struct cp_key *key
     return ret_age->freshness == CP_FRESH;
 }
 
+/* A later page is everybody's only beside a first page that is, and that is not newer: a page that turned out private took the first page away, and pages of two
+ * versions of a list do not fit together. */
+static bool is_beside_first_page(struct flow *flow, h2o_req_t *req, const struct fill_keys *keys, const struct store_entry *page)
+{
+    struct store_entry first;
+
+    return !keys->has_first_page || (store_get(flow->reader, &keys->first_page, alloc_from_pool, &req->pool, &first) == STORE_HIT &&
+                                     first.stored_at_ms <= page->stored_at_ms);
+}
+
 /* The private arm first: what is kept for this caller is closer to him than what is kept for everybody. */
 static bool find(struct flow *flow, h2o_req_t *req, const struct cp_decision *decision, const struct fill_keys *keys,
                  int64_t now_ms, struct store_entry *ret, struct cp_age *ret_age)
@@ -128,7 +138,7 @@ static bool find(struct flow *flow, h2o_req_t *req, const struct cp_decision *de
     if (keys->has_private && is_fresh(flow, req, &keys->private_key, decision, now_ms, ret, ret_age))
         return true;
     return keys->has_public && is_fresh(flow, req, &keys->public_key, decision, now_ms, ret, ret_age) &&
-           cp_is_public_granted(decision, ret->has_hint, ret->hint_ttl_ms);
+           cp_is_public_granted(decision, ret->has_hint, ret->hint_ttl_ms) && is_beside_first_page(flow, req, keys, ret);
 }
 
 static void answer_hit(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
