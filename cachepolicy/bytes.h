@@ -16,7 +16,12 @@ struct span {
 };
 
 #define SPAN(literal) ((struct span){(literal), sizeof(literal) - 1})
-#define SPAN_ABSENT   ((struct span){NULL, 0})
+/* The same for initialisers of static storage. */
+#define SPAN_OF(literal)                                                                                                           \
+    {                                                                                                                              \
+        (literal), sizeof(literal) - 1                                                                                             \
+    }
+#define SPAN_ABSENT ((struct span){NULL, 0})
 
 static inline struct span span_of(const char *text)
 {

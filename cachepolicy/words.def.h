@@ -34,7 +34,6 @@ CP_REASON(PROOF, "proof", "the request carries a proof that only the upstream ca
 CP_REASON(SESSION, "session", "the legacy session is not known here, so what it negotiated is not either")
 CP_REASON(KEY_SIZE, "key-size", "the canonical parameters are larger than the limit")
 CP_REASON(OBSERVE, "observe", "the policy only observes")
-CP_REASON(STORE, "store", "the store could not be read")
 /* looked up, not stored */
 CP_REASON(STATUS, "status", "the upstream's status is not 200")
 CP_REASON(UNREADABLE, "unreadable", "the reply is not one complete JSON-RPC message")
@@ -59,5 +58,4 @@ CP_REASON(QUEUE, "queue", "the store's queue was full")
 CP_REASON(CONNECT, "connect", "the upstream could not be reached")
 CP_REASON(TIMEOUT, "timeout", "the upstream did not answer in time")
 CP_REASON(RESET, "reset", "the upstream closed the connection before it answered")
-CP_REASON(BODY_SIZE, "body-size", "the request body is larger than the limit")
 #endif

@@ -19,7 +19,8 @@ SETTING(upstream_host, "upstream-host", TEXT, "keep", "keep|upstream",
         "Host header sent upstream: the client's (keep), or the upstream URL's own")
 SETTING(connect_timeout_ms, "connect-timeout", DURATION, "5s", "TIME", "how long connecting upstream may take (TLS included)")
 SETTING(first_byte_timeout_ms, "first-byte-timeout", DURATION, "10m", "TIME",
-        "how long the upstream may take to begin its answer; how long the answer then takes is the client's to judge")
+        "how long the upstream may take to begin its answer (a GET on the MCP path has no limit); after that the client judges, "
+        "and when it has left, this limits pauses")
 SETTING(upstream_keepalive_ms, "upstream-keepalive", DURATION, "4s", "TIME",
         "how long an idle upstream connection is kept; below the upstream's own limit (Node's is 5s)")
 SETTING(idle_timeout_ms, "idle-timeout", DURATION, "75s", "TIME",

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who asks. Always: every header that commonly carries a credential is part of the principal, whether the policy names it or not, because it
- * reaches the upstream and an answer may depend on it; the policy can only add to them. Thread: the flow's loop. */
+ * reaches the upstream and an answer may depend on it; the policy can only add to them. A header that is not in this list and not inert is part of every key
+ * (request.c), so an unknown credential costs hits, never secrets. Thread: the flow's loop. */
 #include "sidecar/flow/caller.h"
-
-/* SPAN for initialisers of static storage */
-#define SPAN_OF(literal)                                                                                                           \
-    {                                                                                                                              \
-        (literal), sizeof(literal) - 1                                                                                             \
-    }
 
 /* Named in no policy and still part of everybody's principal: what commonly carries a credential, or the name that a gateway in front gave to whoever it
  * authenticated. One more costs hits at most; one less could cost secrets. */
@@ -49,6 +44,16 @@ static int find_credential(struct span name)
         if (span_eq(name, credential_headers[i]))
             return (int)i;
     return -1;
+}
+
+bool caller_is_credential(const struct cp_policy *policy, struct span name)
+{
+    if (find_credential(name) >= 0)
+        return true;
+    for (size_t i = 0; i != policy->identity_header_count; ++i)
+        if (span_eq(name, span_of(policy->identity_headers[i])))
+            return true;
+    return false;
 }
 
 static void read_principal(struct flow *flow, h2o_req_t *req, struct cp_principal *ret)

@@ -16,6 +16,9 @@ struct caller {
 void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
                  int64_t now_ms, struct caller *ret);
 
+/* True for header names (lower case) that are part of the principal. */
+bool caller_is_credential(const struct cp_policy *policy, struct span name);
+
 /* Remembers what a session of this principal negotiated: at once for every loop, and in the store for after a restart. */
 void caller_learn_session(struct flow *flow, const struct cp_principal *principal, struct span session_id,
                           const struct session *session);

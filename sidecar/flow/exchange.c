@@ -229,7 +229,8 @@ static void on_body(void *data, struct span bytes)
             x->tap = TAP_NONE;
     } else if (x->tap == TAP_JSON) {
         if (x->collected.n + bytes.n > x->flow->shared->max_entry_bytes + ENVELOPE_BYTES) {
-            x->reason = CP_REASON_LARGE;
+            if (x->fill.kind == FILL_STORE)
+                x->reason = CP_REASON_LARGE;
             if (x->is_holding)
                 release_hold(x, x->content_bytes);
             x->tap = TAP_NONE;
@@ -438,7 +439,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
         wire_request_head(req,
                           flow->shared->host.p != NULL || plan->wire->authority.p == NULL ? flow->shared->upstream.url->authority
                                                                                           : plan->wire->authority,
-                          plan->outcome == CP_OUTCOME_MISS, &request.head_bytes);
+                          x->fill.kind != FILL_NOTHING, &request.head_bytes);
     if (request.head == NULL)
         h2o_fatal("no memory");
     request.body = (struct span){x->body, x->body_bytes};

@@ -63,14 +63,14 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
 }
 
 /* The answer is not everybody's, or not any more: nobody may find an older one that was. Pages of one list share one scope, and the first is the one
- * that everybody asks. */
-static void drop_public(struct fill *fill)
+ * that everybody asks: it goes when a later one shows that the list is not everybody's, but not for an error, which says nothing of the list. */
+static void drop_public(struct fill *fill, bool first_page_too)
 {
     struct store *store = fill->flow->shared->store;
 
     if (fill->keys.has_public)
         store_delete(store, &fill->keys.public_key);
-    if (fill->keys.has_first_page)
+    if (fill->keys.has_first_page && first_page_too)
         store_delete(store, &fill->keys.first_page);
 }
 
@@ -84,14 +84,16 @@ static void keep(struct fill *fill, const struct cp_answer *answer, const struct
     if (storing.store)
         fill->reason = put(fill, answer, message, &storing);
     fill->is_stored = storing.store && fill->reason == CP_REASON_NONE;
-    if (!fill->is_stored || storing.scope != CP_SCOPE_PUBLIC)
-        drop_public(fill);
+    if (!storing.store || storing.scope != CP_SCOPE_PUBLIC)
+        drop_public(fill, fill->reply.id_matches && answer->has_result && !answer->has_error);
+    else if (!fill->is_stored)
+        drop_public(fill, false);
 }
 
 void fill_unread(struct fill *fill)
 {
-    if (fill->kind == FILL_STORE && !fill->is_judged && fill->reply.status == 200)
-        drop_public(fill);
+    if (fill->kind == FILL_STORE && !fill->is_judged && fill->reply.status == 200 && (fill->reply.is_json || fill->reply.is_events))
+        drop_public(fill, true);
 }
 
 static void judge(struct fill *fill, const struct cp_answer *answer)

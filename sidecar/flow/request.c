@@ -28,7 +28,18 @@ static int add_length(struct buf *out, size_t n)
     return buf_add(out, bytes, sizeof(bytes));
 }
 
-/* Request headers that join every key, each with its name and length. */
+static int add_header(struct buf *out, struct span name, struct span value)
+{
+    int r;
+
+    if ((r = add_length(out, name.n)) == 0 && (r = buf_add_span(out, name)) == 0 &&
+        (r = add_length(out, value.p != NULL ? value.n : SIZE_MAX)) == 0)
+        r = buf_add_span(out, value);
+    return r;
+}
+
+/* Request headers that join every key, each with its name and length: those that the policy names, absent or not, and, as they came, all others that travel upstream and are
+ * neither inert nor part of the principal. What reaches the upstream is keyed, or it is known to change nothing. */
 static int add_vary(struct flow *flow, h2o_req_t *req, struct buf *out)
 {
     const struct cp_policy *policy = flow->shared->policy;
@@ -36,11 +47,16 @@ static int add_vary(struct flow *flow, h2o_req_t *req, struct buf *out)
 
     out->n = 0;
     for (size_t i = 0; r == 0 && i != policy->vary_header_count; ++i) {
-        struct span name = span_of(policy->vary_headers[i]), value = wire_header(req, name);
+        struct span name = span_of(policy->vary_headers[i]);
 
-        if ((r = add_length(out, name.n)) == 0 && (r = buf_add_span(out, name)) == 0 &&
-            (r = add_length(out, value.p != NULL ? value.n : SIZE_MAX)) == 0)
-            r = buf_add_span(out, value);
+        r = add_header(out, name, wire_header(req, name));
+    }
+    for (size_t i = 0; r == 0 && i != req->headers.size; ++i) {
+        const h2o_header_t *h = &req->headers.entries[i];
+        struct span name = {h->name->base, h->name->len};
+
+        if (!wire_is_inert(name) && !caller_is_credential(policy, name))
+            r = add_header(out, name, (struct span){h->value.base != NULL ? h->value.base : "", h->value.len});
     }
     return r;
 }

@@ -328,9 +328,7 @@ static size_t descriptors_allowed(size_t threads)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < 256)
-        return 64;
-    return (limit.rlim_cur - 128) / threads;
+    return (limit.rlim_cur > 256 ? limit.rlim_cur - 128 : limit.rlim_cur / 2) / threads;
 }
 
 int listener_new(const struct listener_options *options, struct listener **ret, struct cp_error *reterr)
@@ -359,6 +357,8 @@ int listener_new(const struct listener_options *options, struct listener **ret, 
     }
     /* each client's request may need a connection upstream, and so does each exchange that runs on without its client; a tenth is to spare */
     l->connections_max = descriptors_allowed(options->threads) * 4 / 10;
+    if (l->connections_max == 0)
+        l->connections_max = 1;
     l->detached_max = l->connections_max / 4;
 
     h2o_config_init(&l->config);

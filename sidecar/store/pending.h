@@ -30,7 +30,7 @@ enum pending_found {
     PENDING_DELETE, /* whatever the file holds is deleted */
 };
 
-/* One relaxed load when nothing is queued near the key; else a short lock. A put whose check differs from key's counts as a deletion: it will overwrite. */
+/* One load when nothing is queued near the key; else a short lock. A put whose check differs from key's counts as a deletion: it will overwrite. */
 enum pending_found pending_find(struct pending *pending, const struct cp_key *key, void *(*alloc)(void *ctx, size_t bytes),
                                 void *ctx, struct store_entry *ret);
 

@@ -63,7 +63,7 @@ int64_t store_now_ms(const struct store *store);
 int store_reader_new(struct store *store, struct store_reader **ret);
 void store_reader_free(struct store_reader *reader);
 
-/* Finds key. Memory of the result comes from alloc(ctx, bytes), called at most twice, never when it is a miss. Thread: the reader's. No log, and no
+/* Finds key. Memory of the result comes from alloc(ctx, bytes), called at most twice. Thread: the reader's. No log, and no
  * lock unless something near the key is queued and not yet committed (then a short one, held for the copy). */
 enum store_lookup store_get(struct store_reader *reader, const struct cp_key *key, void *(*alloc)(void *ctx, size_t bytes),
                             void *ctx, struct store_entry *ret);

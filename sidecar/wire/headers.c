@@ -268,6 +268,59 @@ static bool is_hop_by_hop(struct span name)
     return false;
 }
 
+bool wire_is_inert(struct span name)
+{
+    static const struct span prefixes[] = {
+        SPAN_OF("accept"), SPAN_OF("content-"),   SPAN_OF("sec-"),     SPAN_OF("mcp-"),
+        SPAN_OF("x-b3-"),  SPAN_OF("x-datadog-"), SPAN_OF("x-envoy-"), SPAN_OF("access-control-request-"),
+    };
+    static const struct span names[] = {
+        SPAN_OF("user-agent"),
+        SPAN_OF("origin"),
+        SPAN_OF("referer"),
+        SPAN_OF("cache-control"),
+        SPAN_OF("pragma"),
+        SPAN_OF("connection"),
+        SPAN_OF("keep-alive"),
+        SPAN_OF("proxy-connection"),
+        SPAN_OF("te"),
+        SPAN_OF("trailer"),
+        SPAN_OF("last-event-id"),
+        SPAN_OF("date"),
+        SPAN_OF("dnt"),
+        SPAN_OF("priority"),
+        SPAN_OF("via"),
+        SPAN_OF("traceparent"),
+        SPAN_OF("tracestate"),
+        SPAN_OF("baggage"),
+        SPAN_OF("b3"),
+        SPAN_OF("sentry-trace"),
+        SPAN_OF("uber-trace-id"),
+        SPAN_OF("x-amzn-trace-id"),
+        SPAN_OF("x-cloud-trace-context"),
+        SPAN_OF("elastic-apm-traceparent"),
+        SPAN_OF("x-request-id"),
+        SPAN_OF("request-id"),
+        SPAN_OF("x-correlation-id"),
+        SPAN_OF("correlation-id"),
+        SPAN_OF("x-request-start"),
+        SPAN_OF("x-forwarded-for"),
+        SPAN_OF("x-real-ip"),
+        SPAN_OF("cf-ray"),
+        SPAN_OF("cf-connecting-ip"),
+        SPAN_OF("true-client-ip"),
+
+    };
+
+    for (size_t i = 0; i != sizeof(names) / sizeof(names[0]); ++i)
+        if (span_eq(name, names[i]))
+            return true;
+    for (size_t i = 0; i != sizeof(prefixes) / sizeof(prefixes[0]); ++i)
+        if (name.n >= prefixes[i].n && memcmp(name.p, prefixes[i].p, prefixes[i].n) == 0)
+            return true;
+    return name.n == 0;
+}
+
 static bool is_named(struct span element, void *ctx)
 {
     return span_ieq(element, *(struct span *)ctx);

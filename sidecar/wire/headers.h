@@ -35,6 +35,11 @@ struct span wire_header(h2o_req_t *req, struct span name);
 /* True when the request has at least one header of this lower-case name. */
 bool wire_has_header(h2o_req_t *req, struct span name);
 
+/* True for request headers that travel upstream without making another question of it: what negotiates the connection or the form of the answer (which the
+ * cache fixes or checks), describes the client's software, or follows a request through a system. Every other header is part of the key or of the principal,
+ * because an upstream may answer by it. name is lower case. */
+bool wire_is_inert(struct span name);
+
 /* The head of the request to be sent upstream: request line and path as they came, our own framing, hop-by-hop headers (RFC 9110 7.6.1, also those that Connection names)
  * and headers with an empty name dropped, all others as they are. host: what Host says. identity_encoding: ask for a reply
  * that is not encoded, so that it can be read. Owned by the caller (free). NULL when memory is short. */
