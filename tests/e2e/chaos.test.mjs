@@ -183,7 +183,7 @@ class Upstream {
         for (;;) {
             const head = await readHead(source);
             if (head === null) break;
-            const operation = this.operations.get(headerOne(head.headers, 'x-chaos'));
+            const operation = this.operations.get(headerOne(head.headers, 'x-request-id'));
             const isEarly = operation?.behaviour === 'early' || operation?.behaviour === 'earlyClose';
             const body = () => readBody(source, head.headers, framingOf(head.headers, { isResponse: false }), (piece) => pieces.push(piece));
             const pieces = [];
@@ -477,7 +477,7 @@ class Chaos {
         } else {
             operation.wants = { method, path, headers: [['Authorization', 'Bearer ann'], ['Accept', 'application/json, text/event-stream'], ...(body === undefined ? [] : [['Content-Type', 'application/json']])], body };
         }
-        operation.wants.headers.push(['X-Chaos', String(number)], ...headers);
+        operation.wants.headers.push(['X-Request-Id', String(number)], ...headers);
         operation.wants.version = version;
         if (operation.wants.body !== undefined) operation.wants.body = Buffer.from(operation.wants.body);
         return operation;
@@ -791,7 +791,7 @@ class Chaos {
             () => 'POST /mcp HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: foo\r\n\r\nabc', () => 'POST /mcp HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
             () => 'POST /mcp HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n1\r\n{\r\n0\r\n\r\n', () => 'POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\n{}   ',
             () => 'POST /mcp HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}', () => 'POST /mcp HTTP/1.1\r\nHost: x\r\nExpect: nothing\r\nContent-Length: 2\r\n\r\n{}',
-            () => 'GET http://other.test/mcp HTTP/1.1\r\n\r\n', () => 'CONNECT other.test:80 HTTP/1.1\r\nHost: x\r\n\r\n', () => 'OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n', () => 'GET /mcp HTTP/1.1\r\nHost: x\r\n folded\r\n: empty\r\nUpgrade: websocket\r\nConnection: Upgrade, X-Chaos\r\n\r\n',
+            () => 'GET http://other.test/mcp HTTP/1.1\r\n\r\n', () => 'CONNECT other.test:80 HTTP/1.1\r\nHost: x\r\n\r\n', () => 'OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n', () => 'GET /mcp HTTP/1.1\r\nHost: x\r\n folded\r\n: empty\r\nUpgrade: websocket\r\nConnection: Upgrade, X-Request-Id\r\n\r\n',
             () => `GET /mcp HTTP/1.1\r\nHost: x\r\n${'A: b\r\n'.repeat(101)}\r\n`, () => 'GET /mcp HTTP/1.1\nHost: x\n\n', () => `GET /${'p'.repeat(300_000)} HTTP/1.1\r\nHost: x\r\n\r\n`, () => 'GET /mcp\r\n\r\n',
         ])());
         await Promise.race([sleep(15 + dice.below(30)), once(connection.socket, 'data'), once(connection.socket, 'close')]);
