@@ -40,7 +40,7 @@ static int add_header(struct buf *out, struct span name, struct span value)
 
 /* Request headers that join every key, each with its name and length: those that the policy names, absent or not, and, as they came, all others that travel upstream and are
  * neither inert nor part of the principal. What reaches the upstream is keyed, or it is known to change nothing. */
-static int add_vary(struct flow *flow, h2o_req_t *req, struct buf *out)
+static int add_vary(struct flow *flow, h2o_req_t *req, enum cp_era era, struct buf *out)
 {
     const struct cp_policy *policy = flow->shared->policy;
     int r = 0;
@@ -55,7 +55,7 @@ static int add_vary(struct flow *flow, h2o_req_t *req, struct buf *out)
         const h2o_header_t *h = &req->headers.entries[i];
         struct span name = {h->name->base, h->name->len};
 
-        if (!wire_is_inert(name) && !caller_is_credential(policy, name))
+        if (!wire_is_inert(name, era == CP_ERA_MODERN) && !caller_is_credential(policy, name))
             r = add_header(out, name, (struct span){h->value.base != NULL ? h->value.base : "", h->value.len});
     }
     return r;
@@ -95,7 +95,8 @@ static enum cp_reason make_keys(struct flow *flow, h2o_req_t *req, struct wire_r
     flow->params.n = flow->mcp_params.n = 0;
     if (cp_message_canonical(message, rule != NULL ? rule->ignore : NULL, rule != NULL ? rule->ignore_count : 0, &flow->params) !=
             0 ||
-        cp_mirror_params(wire->params, wire->param_count, &flow->mcp_params) != 0 || add_vary(flow, req, &flow->vary) != 0)
+        cp_mirror_params(wire->params, wire->param_count, &flow->mcp_params) != 0 ||
+        add_vary(flow, req, message->era, &flow->vary) != 0)
         return CP_REASON_KEY_SIZE;
     if (flow->params.n > flow->shared->max_key_bytes)
         return CP_REASON_KEY_SIZE;

@@ -268,57 +268,70 @@ static bool is_hop_by_hop(struct span name)
     return false;
 }
 
-bool wire_is_inert(struct span name)
+bool wire_is_inert(struct span name, bool is_mirrored)
 {
+    /* families whose every member is known to be harmless; anything wider would let an upstream's own header in */
     static const struct span prefixes[] = {
-        SPAN_OF("accept"), SPAN_OF("content-"),   SPAN_OF("sec-"),     SPAN_OF("mcp-"),
-        SPAN_OF("x-b3-"),  SPAN_OF("x-datadog-"), SPAN_OF("x-envoy-"), SPAN_OF("access-control-request-"),
+        SPAN_OF("mcp-param-"), SPAN_OF("sec-fetch-"), SPAN_OF("sec-ch-"), SPAN_OF("x-b3-"), SPAN_OF("x-datadog-"),
     };
     static const struct span names[] = {
-        SPAN_OF("user-agent"),
-        SPAN_OF("origin"),
-        SPAN_OF("referer"),
+        /* negotiated or checked here */
+        SPAN_OF("accept"),
+        SPAN_OF("accept-charset"),
+        SPAN_OF("accept-encoding"),
+        SPAN_OF("accept-language"),
         SPAN_OF("cache-control"),
-        SPAN_OF("pragma"),
-        SPAN_OF("connection"),
-        SPAN_OF("keep-alive"),
-        SPAN_OF("proxy-connection"),
-        SPAN_OF("te"),
-        SPAN_OF("trailer"),
+        SPAN_OF("content-encoding"),
+        SPAN_OF("content-type"),
         SPAN_OF("last-event-id"),
+        SPAN_OF("mcp-protocol-version"),
+        SPAN_OF("mcp-session-id"),
+        SPAN_OF("origin"),
+        SPAN_OF("pragma"),
+        /* of the client's software */
+        SPAN_OF("access-control-request-headers"),
+        SPAN_OF("access-control-request-method"),
         SPAN_OF("date"),
         SPAN_OF("dnt"),
         SPAN_OF("priority"),
-        SPAN_OF("via"),
+        SPAN_OF("referer"),
+        SPAN_OF("sec-gpc"),
+        SPAN_OF("user-agent"),
+        /* of the way that the request took */
+        SPAN_OF("b3"),
+        SPAN_OF("baggage"),
+        SPAN_OF("cf-connecting-ip"),
+        SPAN_OF("cf-ray"),
+        SPAN_OF("correlation-id"),
+        SPAN_OF("elastic-apm-traceparent"),
+        SPAN_OF("request-id"),
+        SPAN_OF("sentry-trace"),
         SPAN_OF("traceparent"),
         SPAN_OF("tracestate"),
-        SPAN_OF("baggage"),
-        SPAN_OF("b3"),
-        SPAN_OF("sentry-trace"),
+        SPAN_OF("true-client-ip"),
         SPAN_OF("uber-trace-id"),
+        SPAN_OF("via"),
         SPAN_OF("x-amzn-trace-id"),
         SPAN_OF("x-cloud-trace-context"),
-        SPAN_OF("elastic-apm-traceparent"),
-        SPAN_OF("x-request-id"),
-        SPAN_OF("request-id"),
         SPAN_OF("x-correlation-id"),
-        SPAN_OF("correlation-id"),
-        SPAN_OF("x-request-start"),
         SPAN_OF("x-forwarded-for"),
         SPAN_OF("x-real-ip"),
-        SPAN_OF("cf-ray"),
-        SPAN_OF("cf-connecting-ip"),
-        SPAN_OF("true-client-ip"),
-
+        SPAN_OF("x-request-id"),
+        SPAN_OF("x-request-start"),
     };
 
+    /* what does not travel on, no upstream can answer by */
+    if (name.n == 0 || is_hop_by_hop(name))
+        return true;
+    if (is_mirrored && (span_eq(name, SPAN("mcp-method")) || span_eq(name, SPAN("mcp-name"))))
+        return true;
     for (size_t i = 0; i != sizeof(names) / sizeof(names[0]); ++i)
         if (span_eq(name, names[i]))
             return true;
     for (size_t i = 0; i != sizeof(prefixes) / sizeof(prefixes[0]); ++i)
         if (name.n >= prefixes[i].n && memcmp(name.p, prefixes[i].p, prefixes[i].n) == 0)
             return true;
-    return name.n == 0;
+    return false;
 }
 
 static bool is_named(struct span element, void *ctx)

@@ -13,7 +13,7 @@ after(() => stand?.close());
 const others = { token: 'beta' };
 const textIn = async (answer) => (await messageOf(answer)).result.contents?.[0].text ?? (await messageOf(answer)).result.content[0].text;
 
-for (const header of ['X-Forwarded-Host', 'Forwarded', 'X-Original-URL', 'X-HTTP-Method-Override', 'X-Tenant']) {
+for (const header of ['X-Forwarded-Host', 'Forwarded', 'X-Original-URL', 'X-HTTP-Method-Override', 'X-Tenant', 'Mcp-Tenant', 'Accept-Profile', 'Content-Profile', 'X-Envoy-Original-Path', 'Sec-Tenant']) {
     test(`${header} makes another question, also of what everybody may read`, async () => {
         const uri = `ttl://${header}`;
         stand.upstream.on(uri, (call) => call.result(contents(uri, `for ${call.header(header.toLowerCase())}`, { ttlMs: 60_000, cacheScope: 'public' })));
@@ -35,6 +35,12 @@ for (const header of ['X-Goog-Api-Key', 'X-Access-Token', 'Private-Token', 'X-Us
         assert.equal(await textIn(await stand.expect('hit', call('alice'))), 'for alice');
     });
 }
+
+test('a legacy request whose mirror headers nobody checks is another question', async () => {
+    stand.upstream.on('mine-mirror', (call) => call.result({ content: [{ type: 'text', text: `for ${call.header('mcp-name')}` }] }));
+    await stand.fill(legacyCall('mine-mirror', {}, { headers: { 'Mcp-Name': 'routed-elsewhere' } }));
+    assert.equal(await textIn(await stand.expect('miss', legacyCall('mine-mirror', {}))), 'for undefined');
+});
 
 test('headers that follow a request through a system, or describe a client, make no other question', async () => {
     stand.upstream.on('shared-inert', (call) => call.result(complete('x')));
