@@ -129,11 +129,6 @@ void caller_learn_session(struct flow *flow, const struct cp_principal *principa
     store_put(flow->shared->store, &key, &entry);
 }
 
-static void *alloc_from_pool(void *pool, size_t bytes)
-{
-    return h2o_mem_alloc_pool(pool, bytes);
-}
-
 /* A session that was opened before this process was. */
 static bool recall(struct flow *flow, h2o_req_t *req, const uint8_t name[16], int64_t now_ms, struct session *ret)
 {
@@ -141,7 +136,7 @@ static bool recall(struct flow *flow, h2o_req_t *req, const uint8_t name[16], in
     struct cp_key key;
 
     session_key(flow, name, &key);
-    if (store_get(flow->reader, &key, alloc_from_pool, &req->pool, &entry) != STORE_HIT || entry.method != CP_METHOD_INITIALIZE ||
+    if (flow_get(flow, req, &key, &entry) != STORE_HIT || entry.method != CP_METHOD_INITIALIZE ||
         entry.body.n != sizeof(ret->version) + sizeof(ret->client) || now_ms - entry.stored_at_ms >= CP_TTL_MAX_MS)
         return false;
     memcpy(ret->version, entry.body.p, sizeof(ret->version));

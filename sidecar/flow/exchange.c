@@ -50,7 +50,6 @@ struct exchange {
 
     /* the reply */
     enum tap tap;
-    struct wire_reply_facts reply;
     struct buf collected; /* TAP_JSON */
     struct events events; /* TAP_EVENTS */
     bool is_holding;      /* the head waits for the end of the body */
@@ -125,7 +124,7 @@ static void on_event(void *ctx, struct span data)
 
 static void choose_tap(struct exchange *x, const struct upstream_head *head)
 {
-    const struct cp_reply *reply = &x->reply.reply;
+    const struct cp_reply *reply = &x->fill.reply;
     size_t limit = x->flow->shared->max_entry_bytes + ENVELOPE_BYTES;
     bool wants = x->fill.kind != FILL_NOTHING && reply->status == 200 && !reply->is_encoded;
 
@@ -143,7 +142,7 @@ static void choose_tap(struct exchange *x, const struct upstream_head *head)
 /* What the head alone makes certain about a lookup's reply. */
 static enum cp_reason why_not_kept(const struct exchange *x)
 {
-    const struct cp_reply *reply = &x->reply.reply;
+    const struct cp_reply *reply = &x->fill.reply;
 
     if (reply->status != 200)
         return CP_REASON_STATUS;
@@ -184,19 +183,19 @@ static void release_hold(struct exchange *x, size_t content_bytes)
 static void on_head(void *data, const struct upstream_head *head)
 {
     struct exchange *x = data;
+    struct wire_reply_facts facts;
     h2o_req_t *req;
 
     x->has_head = true;
     x->status = head->status;
     x->content_bytes = head->content_bytes;
-    wire_reply_read(head->status, head->headers, head->header_count, x->policy->vary_headers, x->policy->vary_header_count,
-                    &x->reply);
-    fill_head(&x->fill, &x->reply);
+    wire_reply_read(head->status, head->headers, head->header_count, x->policy->vary_headers, x->policy->vary_header_count, &facts);
+    fill_head(&x->fill, &facts);
     choose_tap(x, head);
     if (x->fill.kind == FILL_STORE)
         x->reason = why_not_kept(x);
 #ifdef MUTANT_BUFFERED_SSE
-    if (x->reply.reply.is_events && head->has_body)
+    if (x->fill.reply.is_events && head->has_body)
         x->is_holding = true;
 #endif
     if (x->client == NULL)
@@ -205,7 +204,7 @@ static void on_head(void *data, const struct upstream_head *head)
     req->res.status = head->status;
     req->res.reason = h2o_strdup(&req->pool, head->reason.p, head->reason.n).base;
     wire_reply_copy(req, head->headers, head->header_count);
-    downstream_set_date(x->client, x->reply.date);
+    downstream_set_date(x->client, facts.date);
     if (x->is_holding)
         return;
     note_outcome(x, req);
@@ -272,16 +271,29 @@ static void answer_error(struct exchange *x, enum upstream_end how)
     }
 }
 
-/* What became of the fill, for the head and the log. */
-static void note_fill(struct exchange *x)
+/* The reply is over: what became of the fill, for the head and the log. */
+static void settle_fill(struct exchange *x, bool is_whole)
 {
-    if (x->fill.kind == FILL_STORE)
-        x->reason = x->fill.reason;
+    struct fill *fill = &x->fill;
+
+    if (is_whole && x->tap == TAP_JSON)
+        fill_reply(fill, buf_span(&x->collected));
+    if (is_whole && (x->tap == TAP_NONE || x->events.dropped))
+        fill_unread(fill);
+    if (fill->kind != FILL_STORE)
+        return;
+    if (fill->is_judged)
+        x->reason = fill->reason;
+    else if (!is_whole)
+        x->reason = CP_REASON_TRUNCATED;
+    else if (x->tap == TAP_EVENTS)
+        x->reason = x->events.dropped ? CP_REASON_LARGE : CP_REASON_UNREADABLE;
 }
 
 static void on_end(void *data, enum upstream_end how)
 {
     struct exchange *x = data;
+    bool is_whole = how == UPSTREAM_COMPLETE;
     struct downstream *client;
 
     x->call = NULL;
@@ -290,32 +302,15 @@ static void on_end(void *data, enum upstream_end how)
         finish(x);
         return;
     }
-    if (how == UPSTREAM_COMPLETE) {
-        if (x->tap == TAP_NONE || x->events.dropped)
-            fill_unread(&x->fill);
-        if (x->tap == TAP_JSON) {
-            fill_reply(&x->fill, buf_span(&x->collected));
-            note_fill(x);
-        } else if (x->fill.kind == FILL_STORE && x->tap == TAP_EVENTS) {
-            x->fill.reason = x->fill.is_judged ? x->fill.reason : x->events.dropped ? CP_REASON_LARGE : CP_REASON_UNREADABLE;
-            note_fill(x);
-        }
-        if (x->is_holding)
-            release_hold(x, x->collected.n);
-        client = x->client;
-        x->client = NULL;
-        if (client != NULL)
-            downstream_end(client);
-    } else {
-        if (x->fill.kind == FILL_STORE)
-            x->reason = x->fill.is_judged ? x->fill.reason : CP_REASON_TRUNCATED;
-        if (x->is_holding)
-            release_hold(x, x->content_bytes);
-        client = x->client;
-        x->client = NULL;
-        if (client != NULL)
-            downstream_abort(client);
-    }
+    settle_fill(x, is_whole);
+    if (x->is_holding)
+        release_hold(x, is_whole ? x->collected.n : x->content_bytes);
+    client = x->client;
+    x->client = NULL;
+    if (client != NULL && is_whole)
+        downstream_end(client);
+    else if (client != NULL)
+        downstream_abort(client);
     finish(x);
 }
 
@@ -404,7 +399,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     const struct cp_message *m = plan->message;
     struct exchange *x = h2o_mem_alloc(sizeof(*x));
     struct upstream_request request = {0};
-    bool is_post = span_eq(plan->wire->method, SPAN("POST")), is_get = span_eq(plan->wire->method, SPAN("GET"));
+    bool is_get = span_eq(plan->wire->method, SPAN("GET"));
     struct upstream_call *call;
 
     memset(x, 0, sizeof(*x));
@@ -425,7 +420,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     if (m != NULL) {
         x->is_rpc = true;
         x->is_request = m->kind == CP_KIND_REQUEST;
-        x->is_legacy_post = is_post && (m->kind == CP_KIND_BATCH || (m->kind != CP_KIND_OPAQUE && m->era == CP_ERA_LEGACY));
+        x->is_legacy_post = m->kind == CP_KIND_BATCH || (m->kind != CP_KIND_OPAQUE && m->era == CP_ERA_LEGACY);
         if (x->is_request)
             x->id = (struct span){x->body + (m->id.p - req->entity.base), m->id.n};
         x->method_bytes = copy_text(x->method, sizeof(x->method), m->method_text);

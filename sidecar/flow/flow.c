@@ -29,6 +29,16 @@ int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detach
     return 0;
 }
 
+static void *alloc_from_pool(void *pool, size_t bytes)
+{
+    return h2o_mem_alloc_pool(pool, bytes);
+}
+
+enum store_lookup flow_get(struct flow *flow, h2o_req_t *req, const struct cp_key *key, struct store_entry *ret)
+{
+    return store_get(flow->reader, key, alloc_from_pool, &req->pool, ret);
+}
+
 void flow_stop(struct flow *flow)
 {
     while (!h2o_linklist_is_empty(&flow->exchanges))

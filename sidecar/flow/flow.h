@@ -37,6 +37,8 @@ struct flow {
 
 /* 0 or -errno. */
 int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detached_max, struct flow **ret);
+/* store_get for a request: what is found lives in its pool. */
+enum store_lookup flow_get(struct flow *flow, h2o_req_t *req, const struct cp_key *key, struct store_entry *ret);
 /* After flow_stop and the end of every request. */
 void flow_free(struct flow *flow);
 /* Ends every exchange that is under way: upstream cancelled, clients cut. */

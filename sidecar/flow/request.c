@@ -4,7 +4,6 @@
  * a neighbouring key waits for its commit; a store that fails is a miss. Thread: the flow's loop. */
 #include "sidecar/flow/request.h"
 
-#include "sidecar/base/log.h"
 #include "sidecar/flow/exchange.h"
 #include "sidecar/wire/reply.h"
 
@@ -124,15 +123,10 @@ static enum cp_reason make_keys(struct flow *flow, h2o_req_t *req, struct wire_r
     return CP_REASON_NONE;
 }
 
-static void *alloc_from_pool(void *pool, size_t bytes)
-{
-    return h2o_mem_alloc_pool(pool, bytes);
-}
-
 static bool is_fresh(struct flow *flow, h2o_req_t *req, const struct cp_key *key, const struct cp_decision *decision,
                      int64_t now_ms, struct store_entry *ret, struct cp_age *ret_age)
 {
-    if (store_get(flow->reader, key, alloc_from_pool, &req->pool, ret) != STORE_HIT)
+    if (flow_get(flow, req, key, ret) != STORE_HIT)
         return false;
     cp_age_of(decision, ret->has_hint, ret->hint_ttl_ms, ret->stored_at_ms, now_ms, ret_age);
     return ret_age->freshness == CP_FRESH;
@@ -144,8 +138,8 @@ static bool is_beside_first_page(struct flow *flow, h2o_req_t *req, const struct
 {
     struct store_entry first;
 
-    return !keys->has_first_page || (store_get(flow->reader, &keys->first_page, alloc_from_pool, &req->pool, &first) == STORE_HIT &&
-                                     first.stored_at_ms <= page->stored_at_ms);
+    return !keys->has_first_page ||
+           (flow_get(flow, req, &keys->first_page, &first) == STORE_HIT && first.stored_at_ms <= page->stored_at_ms);
 }
 
 /* The private arm first: what is kept for this caller is closer to him than what is kept for everybody. */

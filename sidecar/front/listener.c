@@ -63,24 +63,11 @@ struct listener {
     struct loop *loops;
 };
 
-/* The handler's own place in h2o's list, one per listener. */
-struct handler {
-    h2o_handler_t super;
-    struct listener *listener;
-};
-
-static struct loop *loop_of(struct listener *l, h2o_context_t *ctx)
-{
-    for (size_t i = 0; i != l->options.threads; ++i)
-        if (&l->loops[i].ctx == ctx)
-            return &l->loops[i];
-    return NULL;
-}
-
 static int on_request(h2o_handler_t *self, h2o_req_t *req)
 {
-    struct loop *loop = loop_of(((struct handler *)self)->listener, req->conn->ctx);
+    struct loop *loop = H2O_STRUCT_FROM_MEMBER(struct loop, ctx, req->conn->ctx);
 
+    (void)self;
     if (req->input.method.len > METHOD_MAX) {
         req->http1_is_persistent = 0;
         reply_error_send(req, 501, false, SPAN_ABSENT, "this HTTP method is not known\n");
@@ -334,7 +321,6 @@ static size_t descriptors_allowed(size_t threads)
 int listener_new(const struct listener_options *options, struct listener **ret, struct cp_error *reterr)
 {
     struct listener *l = h2o_mem_alloc(sizeof(*l));
-    struct handler *handler;
     int r;
 
     memset(l, 0, sizeof(*l));
@@ -371,13 +357,9 @@ int listener_new(const struct listener_options *options, struct listener **ret, 
     /* chunks are framed in wire/downstream.c */
     l->filters_size = l->path->filters.size;
     l->path->filters.size = 0;
-    handler = (struct handler *)h2o_create_handler(l->path, sizeof(*handler));
-    handler->super.on_req = on_request;
-    handler->listener = l;
+    h2o_create_handler(l->path, sizeof(h2o_handler_t))->on_req = on_request;
     /* paths that libh2o cannot place, like "*" */
-    handler = (struct handler *)h2o_create_handler(&l->host->fallback_path, sizeof(*handler));
-    handler->super.on_req = on_request;
-    handler->listener = l;
+    h2o_create_handler(&l->host->fallback_path, sizeof(h2o_handler_t))->on_req = on_request;
     l->host->fallback_path.filters.size = 0;
     *ret = l;
     return 0;

@@ -81,14 +81,19 @@ static bool read_range(struct span element, void *ctx)
     return false;
 }
 
+/* A cache directive's name: the part before its '=' */
+static struct span directive_of(struct span element)
+{
+    const char *equals = memchr(element.p, '=', element.n);
+
+    return equals != NULL ? (struct span){element.p, (size_t)(equals - element.p)} : element;
+}
+
 static bool is_no_cache(struct span element, void *ctx)
 {
-    struct span name = element;
-    const char *equals = memchr(name.p, '=', name.n);
+    struct span name = directive_of(element);
 
     (void)ctx;
-    if (equals != NULL)
-        name.n = (size_t)(equals - name.p);
     return span_ieq(name, SPAN("no-cache")) || span_ieq(name, SPAN("no-store"));
 }
 
@@ -258,8 +263,8 @@ struct span wire_header(h2o_req_t *req, struct span name)
 static bool is_hop_by_hop(struct span name)
 {
     static const struct span names[] = {
-        {"connection", 10}, {"keep-alive", 10},        {"proxy-connection", 16}, {"te", 2},
-        {"trailer", 7},     {"transfer-encoding", 17}, {"upgrade", 7},           {"content-length", 14},
+        SPAN_OF("connection"), SPAN_OF("keep-alive"),        SPAN_OF("proxy-connection"), SPAN_OF("te"),
+        SPAN_OF("trailer"),    SPAN_OF("transfer-encoding"), SPAN_OF("upgrade"),          SPAN_OF("content-length"),
     };
 
     for (size_t i = 0; i != sizeof(names) / sizeof(names[0]); ++i)
@@ -418,16 +423,16 @@ struct vary_known {
 static bool is_unkeyed(struct span element, void *ctx)
 {
     static const struct span harmless[] = {
-        {"accept", 6},
-        {"accept-encoding", 15},
-        {"origin", 6},
-        {"authorization", 13},
-        {"cookie", 6},
-        {"mcp-protocol-version", 20},
-        {"mcp-name", 8},
-        {"mcp-method", 10},
-        {"access-control-request-method", 29},
-        {"access-control-request-headers", 30},
+        SPAN_OF("accept"),
+        SPAN_OF("accept-encoding"),
+        SPAN_OF("origin"),
+        SPAN_OF("authorization"),
+        SPAN_OF("cookie"),
+        SPAN_OF("mcp-protocol-version"),
+        SPAN_OF("mcp-name"),
+        SPAN_OF("mcp-method"),
+        SPAN_OF("access-control-request-method"),
+        SPAN_OF("access-control-request-headers"),
     };
     const struct vary_known *known = ctx;
 
@@ -455,13 +460,8 @@ static bool is_no_store(struct span element, void *ctx)
 
 static bool is_private(struct span element, void *ctx)
 {
-    struct span name = element;
-    const char *equals = memchr(name.p, '=', name.n);
-
     (void)ctx;
-    if (equals != NULL)
-        name.n = (size_t)(equals - name.p);
-    return span_ieq(name, SPAN("private"));
+    return span_ieq(directive_of(element), SPAN("private"));
 }
 
 void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char *const *keyed_headers, size_t keyed_count,
