@@ -13,6 +13,7 @@
 #include "json.h"
 #include "key.h"
 #include "message.h"
+#include "mutant.h"
 #include "policy.h"
 
 #endif

@@ -180,9 +180,8 @@ void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *w
 
     *ret = (struct caller){.session_id = SPAN_ABSENT};
     read_principal(flow, req, &ret->principal);
-#ifdef MUTANT_KEY_WITHOUT_CALLER
-    ret->principal = (struct cp_principal){.is_anonymous = ret->principal.is_anonymous};
-#endif
+    if (MUTANT("key-without-caller"))
+        ret->principal = (struct cp_principal){.is_anonymous = ret->principal.is_anonymous};
     ret->facts.is_anonymous = ret->principal.is_anonymous;
     ret->facts.accepts_json = wire->accepts_json;
     ret->facts.origin_allowed = wire->origin.p == NULL || (!wire->origin_repeated && is_allowed_origin(flow->shared, wire->origin));
@@ -191,11 +190,7 @@ void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *w
     ret->facts.wants_upstream = wire->wants_upstream;
     for (size_t i = 0; i != policy->proof_header_count; ++i)
         ret->facts.has_proof |= wire_has_header(req, span_of(policy->proof_headers[i]));
-#ifdef MUTANT_HIT_WITHOUT_HEADER_CHECK
-    (void)header;
-    ret->facts.agrees = true;
-#else
-    ret->facts.agrees = !wire->too_many_params && cp_agree(message, &wire->mirror, &header) == CP_AGREES;
-#endif
+    ret->facts.agrees =
+        (!wire->too_many_params && cp_agree(message, &wire->mirror, &header) == CP_AGREES) || MUTANT("hit-without-header-check");
     read_session(flow, req, wire, message, now_ms, ret);
 }

@@ -194,10 +194,8 @@ static void on_head(void *data, const struct upstream_head *head)
     choose_tap(x, head);
     if (x->fill.kind == FILL_STORE)
         x->reason = why_not_kept(x);
-#ifdef MUTANT_BUFFERED_SSE
-    if (x->fill.reply.is_events && head->has_body)
+    if (MUTANT("buffered-sse") && x->fill.reply.is_events && head->has_body)
         x->is_holding = true;
-#endif
     if (x->client == NULL)
         return;
     req = downstream_req(x->client);
@@ -238,10 +236,8 @@ static void on_body(void *data, struct span bytes)
             h2o_fatal("no memory");
         }
     }
-#ifdef MUTANT_BUFFERED_SSE
-    if (x->is_holding && x->tap != TAP_JSON && buf_add_span(&x->collected, bytes) != 0)
+    if (MUTANT("buffered-sse") && x->is_holding && x->tap != TAP_JSON && buf_add_span(&x->collected, bytes) != 0)
         h2o_fatal("no memory");
-#endif
     if (!x->is_holding)
         relay(x, bytes);
 }
@@ -267,7 +263,12 @@ static void answer_error(struct exchange *x, enum upstream_end how)
         h2o_req_t *req = downstream_take(client);
 
         note_outcome(x, req);
-        reply_error_send(req, answers[how].status, x->is_mcp_path, x->is_request ? x->id : SPAN_ABSENT, answers[how].text);
+        reply_error_send(req, &(struct reply_error){
+                                  .status = answers[how].status,
+                                  .is_rpc = x->is_mcp_path,
+                                  .id = x->is_request ? x->id : SPAN_ABSENT,
+                                  .text = answers[how].text,
+                              });
     }
 }
 
@@ -326,9 +327,8 @@ static void on_client_gone(void *owner)
     x->client = NULL;
     if (call == NULL)
         return;
-#ifdef MUTANT_NO_CANCEL
-    return;
-#endif
+    if (MUTANT("no-cancel"))
+        return;
     if (x->is_legacy_post && !x->events.has_ids && x->flow->detached_count < x->flow->detached_max) {
         x->is_detached = true;
         ++x->flow->detached_count;

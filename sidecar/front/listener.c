@@ -70,7 +70,7 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     (void)self;
     if (req->input.method.len > METHOD_MAX) {
         req->http1_is_persistent = 0;
-        reply_error_send(req, 501, false, SPAN_ABSENT, "this HTTP method is not known\n");
+        reply_error_send(req, &(struct reply_error){.status = 501, .text = "this HTTP method is not known\n"});
         return 0;
     }
     request_handle(loop->flow, req);

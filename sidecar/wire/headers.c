@@ -392,10 +392,8 @@ char *wire_request_head(h2o_req_t *req, struct span host, bool identity_encoding
             continue;
         if (identity_encoding && span_eq(name, SPAN("accept-encoding")))
             continue;
-#ifdef MUTANT_SESSION_HEADER_DROPPED
-        if (span_eq(name, SPAN("mcp-session-id")))
+        if (MUTANT("session-header-dropped") && span_eq(name, SPAN("mcp-session-id")))
             continue;
-#endif
         ADD(h->orig_name != NULL ? h->orig_name : h->name->base, name.n);
         ADD_LITERAL(": ");
         ADD(h->value.base, h->value.len);

@@ -56,11 +56,7 @@ void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit)
         h2o_add_header_by_str(pool, &req->res.headers, H2O_STRLIT("vary"), 0, "Vary", H2O_STRLIT("Origin"));
     }
     bufs[count++] = h2o_iovec_init(H2O_STRLIT("{\"jsonrpc\":\"2.0\",\"id\":"));
-#ifdef MUTANT_WRONG_ID
-    bufs[count++] = h2o_iovec_init(H2O_STRLIT("1"));
-#else
-    bufs[count++] = h2o_iovec_init(hit->id.p, hit->id.n);
-#endif
+    bufs[count++] = MUTANT("wrong-id") ? h2o_iovec_init(H2O_STRLIT("1")) : h2o_iovec_init(hit->id.p, hit->id.n);
     bufs[count++] = h2o_iovec_init(H2O_STRLIT(",\"result\":"));
     if (hit->ttl_start != hit->ttl_end) {
         ttl = format(pool, "%" PRId64, hit->age.hint_remaining_ms);
@@ -101,32 +97,53 @@ void reply_note_bypass(h2o_req_t *req, enum cp_reason reason)
     add_cache_status(req, h2o_iovec_init(p, (size_t)snprintf(p, 64, "mcpcached; fwd=bypass; detail=%s", cp_reason_word(reason))));
 }
 
-struct span reply_error_body(h2o_mem_pool_t *pool, struct span id, int code, const char *text)
+static struct span error_body(h2o_mem_pool_t *pool, const struct reply_error *error)
 {
-    size_t cap = id.n + strlen(text) + 96;
+    size_t cap = error->id.n + strlen(error->text) + 96;
     char *p = h2o_mem_alloc_pool(pool, cap);
     int n = snprintf(p, cap, "{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"error\":{\"code\":%d,\"message\":\"%s\"}}",
-                     id.p != NULL ? (int)id.n : 4, id.p != NULL ? id.p : "null", code, text);
+                     error->id.p != NULL ? (int)error->id.n : 4, error->id.p != NULL ? error->id.p : "null",
+                     error->code != 0 ? error->code : -32603, error->text);
 
     return (struct span){p, (size_t)n};
 }
 
-void reply_error_send(h2o_req_t *req, int status, bool is_rpc, struct span id, const char *text)
+static const char *status_text(int status)
+{
+    static const struct {
+        int status;
+        const char *text;
+    } texts[] = {
+        {400, "Bad Request"},     {403, "Forbidden"},   {413, "Content Too Large"},   {431, "Request Header Fields Too Large"},
+        {501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"},
+    };
+
+    for (size_t i = 0; i != sizeof(texts) / sizeof(texts[0]); ++i)
+        if (texts[i].status == status)
+            return texts[i].text;
+    return "Error";
+}
+
+void reply_error_send(h2o_req_t *req, const struct reply_error *error)
 {
     static h2o_generator_t generator = {NULL, NULL};
-    struct span body = is_rpc ? reply_error_body(&req->pool, id, -32603, text) : span_of(text);
+    struct span body = error->is_rpc ? error_body(&req->pool, error) : span_of(error->text);
     h2o_iovec_t buf = h2o_iovec_init(body.p, body.n);
     bool is_head = h2o_memis(req->input.method.base, req->input.method.len, H2O_STRLIT("HEAD"));
 
-    req->res.status = status;
-    req->res.reason = status == 502   ? "Bad Gateway"
-                      : status == 504 ? "Gateway Timeout"
-                      : status == 501 ? "Not Implemented"
-                                      : "Error";
+    req->res.status = error->status;
+    req->res.reason = status_text(error->status);
     req->res.content_length = body.n;
-    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, is_rpc ? "application/json" : "text/plain",
-                   is_rpc ? sizeof("application/json") - 1 : sizeof("text/plain") - 1);
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, error->is_rpc ? "application/json" : "text/plain",
+                   error->is_rpc ? sizeof("application/json") - 1 : sizeof("text/plain") - 1);
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL, H2O_STRLIT("no-store"));
+    if (error->retry_after_s != 0)
+        add_header(req, H2O_STRLIT("retry-after"), format(&req->pool, "%" PRId64, error->retry_after_s));
+    if (error->reason != CP_REASON_NONE) {
+        char *p = h2o_mem_alloc_pool(&req->pool, 64);
+
+        add_cache_status(req, h2o_iovec_init(p, (size_t)snprintf(p, 64, "mcpcached; detail=%s", cp_reason_word(error->reason))));
+    }
     h2o_start_response(req, &generator);
     h2o_send(req, &buf, is_head ? 0 : 1, H2O_SEND_STATE_FINAL);
 }

@@ -24,9 +24,17 @@ void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit);
 void reply_note_miss(h2o_req_t *req, bool stored, enum cp_reason reason);
 void reply_note_bypass(h2o_req_t *req, enum cp_reason reason);
 
-/* The body of an error of our own: JSON-RPC with the request's id (raw token; absent: null), from req's pool. */
-struct span reply_error_body(h2o_mem_pool_t *pool, struct span id, int code, const char *text);
-/* Sends it with `status`. is_rpc false: plain text, for paths that are not MCP's. */
-void reply_error_send(h2o_req_t *req, int status, bool is_rpc, struct span id, const char *text);
+/* An error of our own. */
+struct reply_error {
+    int status;
+    int code;              /* JSON-RPC; 0: -32603 */
+    bool is_rpc;           /* false: plain text, for paths that are not MCP's */
+    struct span id;        /* raw token of the request; absent: null */
+    const char *text;      /* one sentence, without characters that JSON escapes */
+    int retry_after_s;     /* 0: none is said */
+    enum cp_reason reason; /* in Cache-Status; NONE: no such header */
+};
+/* Sends it. The answer's Connection is what req->http1_is_persistent says. */
+void reply_error_send(h2o_req_t *req, const struct reply_error *error);
 
 #endif
