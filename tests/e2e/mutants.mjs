@@ -1,19 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// Do the end-to-end tests notice a wrong sidecar? Builds each deliberately wrong one (meson option `mutant`) and runs the tests against it, the
-// likeliest file first, until one fails. The same build without a mutant has to pass what killed the mutants, or their deaths mean nothing.
-// Ends with "N passed, N failed". Arguments: names of mutants; default: all that meson_options.txt knows.
-import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+// Do the tests notice a wrong sidecar? Builds once with every deliberate fault (meson option `mutants`, cachepolicy/mutant.h), then runs, for each of
+// them, the tests that its line below names, with the fault switched on. A fault that passes them has survived, which is a failure; so is a fault
+// without a line, and a line without a fault. The same tests have to pass on the same build with no fault, or the deaths mean nothing.
+// Ends with "N passed, N failed". Arguments: names of mutants; default: all. --search: whatever its line says, meet the whole suite until a test fails.
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { run } from 'node:test';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
 const project = path.join(folder, '../..');
 const buildDir = path.join(project, 'build-mutant');
+const AT_ONCE = 2;
+const TEST_WITHIN_MS = 120_000;
 
-/** Where a mutant is expected to be noticed first: file and part of the titles. Whatever is not listed meets the whole suite. */
+/**
+ * Who notices each mutant, a line each: [file of end-to-end tests, part of the titles] or {meson: name of a C test}.
+ * Without a part of the titles the whole file runs, until its first failure.
+ */
 const LIKELY = {
     'wrong-id': ['case-envelope', 'case 01'],
     'key-without-caller': ['case-key', 'another token'],
@@ -23,62 +30,116 @@ const LIKELY = {
     'session-header-dropped': ['case-key', 'Mcp-Session-Id and other headers'],
 };
 
-/** The choices of the meson option, so that a new mutant is not forgotten here. */
-function mutantsOfProject() {
-    const text = readFileSync(path.join(project, 'meson_options.txt'), 'utf8');
-    const choices = /option\('mutant'[^\]]*choices:\s*\[([^\]]*)\]/.exec(text)[1];
-    return [...choices.matchAll(/'([^']+)'/g)].map((match) => match[1]).filter((name) => name !== 'none');
+const textOf = (line) => (Array.isArray(line) ? line.filter(Boolean).join(': ') : `C test ${line.meson}`);
+
+/** Every name that the sources ask for. */
+function mutantsOfSources() {
+    const names = new Set();
+    for (const part of ['cachepolicy', 'sidecar']) {
+        for (const name of readdirSync(path.join(project, part), { recursive: true })) {
+            if (!/\.[ch]$/.test(name)) continue;
+            for (const [, mutant] of readFileSync(path.join(project, part, name), 'utf8').matchAll(/\bMUTANT\("([^"]*)"\)/g)) names.add(mutant);
+        }
+    }
+    return [...names].sort();
 }
 
-/** Builds into the one build directory and keeps the binary under the mutant's name. */
-function build(mutant, keepIn) {
-    const command = (name, ...args) => {
-        const { status, stdout, stderr } = spawnSync(name, args, { cwd: project, encoding: 'utf8' });
-        const complaints = `${stdout}${stderr}`.split('\n').filter((line) => /error|warning/i.test(line)).slice(0, 5);
-        if (status !== 0) throw new Error(`${name} ${args.join(' ')} failed:\n${complaints.join('\n')}`);
-    };
-    if (existsSync(path.join(buildDir, 'build.ninja'))) command('meson', 'configure', buildDir, `-Dmutant=${mutant}`);
-    else command('meson', 'setup', buildDir, project, '--buildtype=plain', `-Dmutant=${mutant}`);
+function command(name, ...args) {
+    const { status, stdout, stderr } = spawnSync(name, args, { cwd: project, encoding: 'utf8', maxBuffer: 1 << 26 });
+    const complaints = `${stdout}${stderr}`.split('\n').filter((line) => /error|warning/i.test(line)).slice(0, 5);
+    if (status !== 0) throw new Error(`${name} ${args.join(' ')} failed:\n${complaints.join('\n')}`);
+    return stdout;
+}
+
+/** Builds the sidecar and the C tests that the lines name: name of the test -> its command. */
+function build(lines) {
+    let options = [];
+    try {
+        options = JSON.parse(command('meson', 'introspect', '--buildoptions', buildDir));
+    } catch {
+        // no such folder, or one that an interrupted setup left half made
+    }
+    if (options.find((option) => option.name === 'mutants')?.value !== true) {
+        rmSync(buildDir, { recursive: true, force: true });
+        command('meson', 'setup', buildDir, '--buildtype=plain', '-Dmutants=true');
+    }
     command('ninja', '-C', buildDir, 'mcpcached');
-    const binary = path.join(keepIn, `mcpcached-${mutant}`);
-    copyFileSync(path.join(buildDir, 'mcpcached'), binary);
-    execFileSync(binary, ['--version'], { stdio: 'ignore' });
-    return binary;
+    const known = JSON.parse(command('meson', 'introspect', '--tests', buildDir));
+    const tests = new Map(lines.filter((line) => line.meson).map((line) => [line.meson, known.find((test) => test.name === line.meson)?.cmd]));
+    const programs = [...tests.values()].filter(Boolean).map(([program]) => path.relative(buildDir, program));
+    if (programs.length) command('ninja', '-C', buildDir, ...programs);
+    return tests;
 }
 
-/** Runs tests against a binary: titles of those that passed, and of those that failed in their own code (a sidecar that does not start kills no mutant). */
-async function runTests(binary, files, pattern) {
-    process.env.MCPCACHED = binary;
-    const passed = [];
-    const failed = [];
-    const broken = [];
-    const options = { files: files.map((file) => path.join(folder, file)), concurrency: 2, timeout: 120_000, ...(pattern ? { testNamePatterns: [new RegExp(pattern.replace(/[^\w\s:-]/g, '\\$&'))] } : {}) };
-    for await (const { type, data } of run(options)) {
-        if (type !== 'test:pass' && type !== 'test:fail') continue;
-        if (data.skip !== undefined && data.skip !== false) continue;
-        if (data.details?.type === 'suite' || data.name.endsWith('.test.mjs')) continue;
-        if (type === 'test:pass') passed.push(data.name);
-        else if (['testCodeFailure', 'testTimeoutFailure'].includes(data.details?.error?.failureType)) failed.push(data.name);
-        else broken.push(`${data.name}: ${data.details?.error?.message ?? 'no reason'}`);
-    }
-    return { passed, failed, broken };
+/** Starts a program in a process group of its own; `each` reads its lines of stdout and stderr and may call the end. */
+async function runProgram([program, ...args], { env, each, withinMs }) {
+    const child = spawn(program, args, { cwd: project, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    const end = () => {
+        try {
+            process.kill(-child.pid, 'SIGKILL');
+        } catch {
+            // it has ended by itself
+        }
+    };
+    running.add(end);
+    const timer = setTimeout(end, withinMs);
+    for (const stream of [child.stdout, child.stderr]) createInterface({ input: stream }).on('line', (line) => each(line, end));
+    const how = await new Promise((resolve, reject) => {
+        child.once('error', reject);
+        child.once('close', (code, signal) => resolve({ code, signal }));
+    });
+    clearTimeout(timer);
+    running.delete(end);
+    return how;
+}
+const running = new Set();
+for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.once(signal, () => {
+        for (const end of running) end();
+        process.exit(1);
+    });
 }
 
-const everyFile = readdirSync(folder).filter((name) => name.endsWith('.test.mjs')).sort();
+/** Names of tests that passed, that failed, and what broke around them. With a mutant it ends at the first failure. */
+async function runLine(line, mutant) {
+    const outcomes = { passed: [], failed: [], broken: [] };
+    const env = { ...process.env, MCPCACHED: path.join(buildDir, 'mcpcached'), TMPDIR: scratch };
+    delete env.NODE_TEST_CONTEXT;
+    delete env.MCPCACHED_MUTANT;
+    if (mutant !== undefined) env.MCPCACHED_MUTANT = mutant;
+    if (line.meson) {
+        const test = cTests.get(line.meson);
+        if (!test) return { ...outcomes, broken: [`there is no C test '${line.meson}'`] };
+        const each = (text) => {
+            const failed = /^\[  FAILED  \] (?!\d+ test)(?:[^:]+: )?(\S+)$/.exec(text)?.[1];
+            if (failed && !outcomes.failed.includes(failed)) outcomes.failed.push(failed);
+        };
+        const { code, signal } = await runProgram(test, { env, each, withinMs: TEST_WITHIN_MS });
+        if (code === 0) outcomes.passed.push(line.meson);
+        else if (signal !== null && signal !== 'SIGABRT') outcomes.broken.push(`${line.meson} ended by ${signal}`);
+        else if (!outcomes.failed.length) outcomes.failed.push(line.meson);
+        return outcomes;
+    }
+    const [file, part] = line;
+    const pattern = part === undefined ? [] : ['--test-name-pattern', part.replace(/[^\w\s:-]/g, '\\$&')];
+    const each = (text, end) => {
+        if (!text.startsWith('{"outcome":')) return;
+        const { outcome, name, why } = JSON.parse(text);
+        outcomes[outcome].push(outcome === 'broken' ? `${name}: ${why ?? 'no reason'}` : name);
+        if (outcome === 'failed' && mutant !== undefined) end();
+    };
+    const node = [process.execPath, '--test', '--test-force-exit', `--test-timeout=${TEST_WITHIN_MS}`];
+    const reporter = ['--test-reporter', path.join(folder, 'lib/jsonlines.mjs'), '--test-reporter-destination', 'stdout'];
+    await runProgram([...node, ...reporter, ...pattern, path.join(folder, `${file}.test.mjs`)], { env, each, withinMs: 600_000 });
+    return outcomes;
+}
 
-/** Title of the first test that fails against this binary, or undefined. */
-async function killerOf(mutant, binary) {
-    const [file, pattern] = LIKELY[mutant] ?? [];
-    if (file) {
-        const { failed } = await runTests(binary, [`${file}.test.mjs`], pattern);
-        if (failed.length) return failed[0];
-    }
-    const rest = file ? [`${file}.test.mjs`, ...everyFile.filter((name) => name !== `${file}.test.mjs`)] : everyFile;
-    for (const name of rest) {
-        const { failed } = await runTests(binary, [name]);
-        if (failed.length) return failed[0];
-    }
-    return undefined;
+/** Runs the jobs, AT_ONCE of them side by side: their tests use ports, stores and folders of their own. */
+async function sideBySide(jobs) {
+    const left = [...jobs];
+    await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+        for (let job = left.shift(); job !== undefined; job = left.shift()) await job();
+    }));
 }
 
 let good = 0;
@@ -89,40 +150,53 @@ const tell = (isGood, text) => {
     console.log(text);
 };
 
-const mutants = process.argv.length > 2 ? process.argv.slice(2) : mutantsOfProject();
-const keep = mkdtempSync(path.join(tmpdir(), 'mcpcached-mutants-'));
+/** A line's tests without any mutant; the same line is run once. */
+async function control(line) {
+    const { passed, failed, broken } = await runLine(line);
+    const red = [...failed, ...broken];
+    if (red.length) tell(false, `no mutant, ${textOf(line)}: RED, ${red.join('; ')}`);
+    else if (!passed.length) tell(false, `no mutant, ${textOf(line)}: no test has that name`);
+    else tell(true, `no mutant, ${textOf(line)}: green, ${passed.length} test${passed.length === 1 ? '' : 's'}`);
+}
+
+async function meet(mutant) {
+    const line = LIKELY[mutant];
+    if (line === undefined) return tell(false, `mutant ${mutant}: has no line in LIKELY of tests/e2e/mutants.mjs; --search ${mutant} finds who notices it`);
+    const { passed, failed, broken } = await runLine(line, mutant);
+    if (failed.length) tell(true, `mutant ${mutant}: killed by ${failed[0]}`);
+    else if (broken.length) tell(false, `mutant ${mutant}: nobody can tell, ${textOf(line)}: ${broken.join('; ')}`);
+    else tell(false, `mutant ${mutant}: SURVIVED ${textOf(line)} (${passed.length} passed)`);
+}
+
+async function search(mutant) {
+    const killers = [];
+    const files = readdirSync(folder).filter((name) => name.endsWith('.test.mjs')).sort();
+    await sideBySide(files.map((name) => async () => {
+        if (killers.length) return;
+        const line = [name.replace(/\.test\.mjs$/, '')];
+        const { failed } = await runLine(line, mutant);
+        if (failed.length) killers.push(`${line[0]}: ${failed[0]}`);
+    }));
+    tell(killers.length > 0, killers.length ? `mutant ${mutant}: noticed by ${killers.join(', ')}` : `mutant ${mutant}: SURVIVED every end-to-end test`);
+}
+
+const { values, positionals } = parseArgs({ options: { search: { type: 'boolean', default: false } }, allowPositionals: true });
+const inSources = mutantsOfSources();
+for (const name of [...positionals, ...Object.keys(LIKELY)]) {
+    if (!inSources.includes(name)) tell(false, `mutant ${name}: no source asks for MUTANT("${name}")`);
+}
+const mutants = (positionals.length ? positionals : inSources).filter((name) => inSources.includes(name));
+const lines = mutants.map((name) => LIKELY[name]).filter(Boolean);
+const scratch = mkdtempSync(path.join(tmpdir(), 'mcpcached-mutants-'));
+let cTests = new Map();
 try {
-    const killers = new Set();
-    for (const mutant of mutants) {
-        try {
-            const killer = await killerOf(mutant, build(mutant, keep));
-            if (killer) killers.add(killer);
-            tell(killer !== undefined, killer ? `mutant ${mutant}: killed by ${killer}` : `mutant ${mutant}: SURVIVED every end-to-end test`);
-        } catch (error) {
-            tell(false, `mutant ${mutant}: ${error.message}`);
-        }
-    }
-    // The control: everything in the files of LIKELY that the mutants met, and each killer among it, passes without a mutant.
-    try {
-        const control = build('none', keep);
-        const red = [];
-        const green = new Set();
-        for (const [file, pattern] of mutants.map((mutant) => LIKELY[mutant]).filter(Boolean)) {
-            const { passed, failed, broken } = await runTests(control, [`${file}.test.mjs`], pattern);
-            red.push(...failed, ...broken);
-            for (const name of passed) green.add(name);
-        }
-        const unproven = [...killers].filter((name) => !green.has(name) && !red.includes(name));
-        if (unproven.length) {
-            const { passed, failed } = await runTests(control, everyFile);
-            red.push(...unproven.filter((name) => failed.includes(name) || !passed.includes(name)));
-        }
-        tell(red.length === 0, red.length ? `no mutant: RED, ${red.join('; ')}` : `no mutant: green, ${green.size} tests`);
-    } catch (error) {
-        tell(false, `no mutant: ${error.message}`);
-    }
+    cTests = build(lines);
+    const controls = values.search ? [] : [...new Map(lines.map((line) => [textOf(line), line])).values()];
+    await sideBySide([...mutants.map((mutant) => () => (values.search ? search : meet)(mutant)), ...controls.map((line) => () => control(line))]);
+} catch (error) {
+    tell(false, error.message);
 } finally {
-    rmSync(keep, { recursive: true, force: true });
+    rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });
 }
 console.log(`${good} passed, ${bad} failed`);
 process.exitCode = bad === 0 ? 0 : 1;
