@@ -15,5 +15,6 @@
 #include "message.h"
 #include "mutant.h"
 #include "policy.h"
+#include "token.h"
 
 #endif

@@ -28,6 +28,8 @@ const LIKELY = {
     'buffered-sse': ['case-stream', 'holds the next (read-live, modern)'],
     'no-cancel': ['case-stream', 'modern: a client that leaves a stream with a FIN'],
     'session-header-dropped': ['case-key', 'Mcp-Session-Id and other headers'],
+    'token-never-ends': { meson: 'token' },
+    'claims-run-together': { meson: 'token' },
 };
 
 const textOf = (line) => (Array.isArray(line) ? line.filter(Boolean).join(': ') : `C test ${line.meson}`);
