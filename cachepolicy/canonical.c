@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The canonical writer.
  * Always: what it writes of a value is never longer than the value's own bytes, so room is reserved once and the inner
- * writers only move a pointer; recursion goes as deep as the scan allowed (64 for requests).
+ * writers only move a pointer; recursion goes as deep as the scan allowed,
+ * which is never more than 512.
  * Not here: which members of a message are inert (message.c). Thread: whoever owns the doc. */
 #include "canonical.h"
 

@@ -53,7 +53,7 @@ struct cp_json_limits {
     uint32_t nodes;        /* recorded nodes at most. Over it: CP_JSON_MANY */
 };
 
-/* The request side: depth 64, everything recorded and checked. */
+/* The request side: depth 64 unless the doc says otherwise, everything recorded and checked. */
 extern const struct cp_json_limits cp_json_strict;
 /* The reply side: depth 512, only the envelope, its members and theirs recorded (record_depth 3; cp_json_open for a _meta):
  * replies are replayed verbatim, so what lies deeper only has to be complete, well-formed JSON. */
@@ -61,6 +61,9 @@ extern const struct cp_json_limits cp_json_reply;
 
 /* Zero-initialise once, scan many texts, free with cp_json_done. */
 struct cp_json_doc {
+    /* Set by its owner: how deep a body may be that cp_message_parse reads; 1..512, 0 = cp_json_strict's depth. It belongs to the doc, so that no
+     * two readings of one body differ in it; cp_json_scan does not look at it. */
+    uint32_t request_depth;
     struct span text; /* borrowed: must outlive every use of the nodes */
     struct cp_json_node *nodes;
     uint32_t count, cap;

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "canonical.h"
+#include "mutant.h"
 
 static const struct span method_texts[] = {
 #define X(name, text) {text, sizeof(text) - 1},
@@ -206,9 +207,14 @@ static bool read_envelope(struct cp_message *message, const struct cp_json_node 
 
 void cp_message_parse(struct cp_message *ret, struct cp_json_doc *doc, struct span body)
 {
+    struct cp_json_limits limits = cp_json_strict;
     const struct cp_json_node *root;
 
-    *ret = (struct cp_message){.doc = doc, .json = cp_json_scan(doc, body, &cp_json_strict)};
+    if (doc->request_depth != 0)
+        limits.depth = doc->request_depth;
+    if (MUTANT("deep-bodies"))
+        limits.depth = UINT32_MAX;
+    *ret = (struct cp_message){.doc = doc, .json = cp_json_scan(doc, body, &limits)};
     root = cp_json_root(doc);
     if (root == NULL)
         return;

@@ -74,7 +74,7 @@ struct cp_message {
     struct cp_json_doc *doc;              /* borrowed */
 };
 
-/* Scans body into doc and reads it. Never fails: what cannot be read is opaque. */
+/* Scans body into doc and reads it. Never fails: what cannot be read is opaque, and so is what lies deeper than doc->request_depth. */
 void cp_message_parse(struct cp_message *ret, struct cp_json_doc *doc, struct span body);
 
 /* Appends canonical(params) without the inert _meta members (progressToken, io.modelcontextprotocol/logLevel,
@@ -84,10 +84,10 @@ void cp_message_parse(struct cp_message *ret, struct cp_json_doc *doc, struct sp
  * scan is still in the doc. 0 or -ENOMEM (out is unchanged then). */
 int cp_message_canonical(const struct cp_message *message, const struct cp_pointer *ignore, size_t ignore_count, struct buf *out);
 
-/* "" for CP_METHOD_OTHER; static string. */
 /* The same question without its cursor: the first page of the list that message asks a later page of. Nothing is ignored. 0 or -ENOMEM. */
 int cp_message_canonical_first_page(const struct cp_message *message, struct buf *out);
 
+/* "" for CP_METHOD_OTHER; static string. */
 const char *cp_method_text(enum cp_method method);
 enum cp_method cp_method_of(struct span text);
 

@@ -29,6 +29,7 @@ const LIKELY = {
     'no-cancel': ['case-stream', 'modern: a client that leaves a stream with a FIN'],
     'session-header-dropped': ['case-key', 'Mcp-Session-Id and other headers'],
     'token-never-ends': { meson: 'token' },
+    'deep-bodies': { meson: 'message' },
     'claims-run-together': { meson: 'token' },
 };
 

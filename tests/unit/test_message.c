@@ -108,6 +108,51 @@ static void json_that_makes_no_key_is_opaque_and_says_why(void **state)
     }
 }
 
+/* A call whose arguments are so many containers deep that the whole body has that depth. */
+static struct buf call_of_depth(unsigned depth)
+{
+    struct buf body = {0};
+
+    assert_int_equal(
+        buf_add_span(&body,
+                     SPAN("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"a\",\"arguments\":")),
+        0);
+    for (unsigned i = 2; i < depth; i++)
+        assert_int_equal(buf_add_span(&body, i % 2 == 0 ? SPAN("{\"b\":0,\"a\":") : SPAN("[")), 0);
+    assert_int_equal(buf_add_span(&body, SPAN("1")), 0);
+    for (unsigned i = depth - 1; i >= 2; i--)
+        assert_int_equal(buf_add_span(&body, i % 2 == 0 ? SPAN("}") : SPAN("]")), 0);
+    assert_int_equal(buf_add_span(&body, SPAN("}}")), 0);
+    return body;
+}
+
+static void the_doc_says_how_deep_a_body_may_be(void **state)
+{
+    static const struct {
+        uint32_t request_depth;
+        unsigned deepest;
+    } rows[] = {{0, 64}, {3, 3}, {64, 64}, {65, 65}, {512, 512}, {100000, 512}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct buf body = call_of_depth(rows[i].deepest), deeper = call_of_depth(rows[i].deepest + 1), form = {0};
+        struct cp_message message;
+
+        doc.request_depth = rows[i].request_depth;
+        cp_message_parse(&message, &doc, buf_span(&body));
+        assert_int_equal(message.kind, CP_KIND_REQUEST);
+        assert_int_equal(cp_message_canonical(&message, NULL, 0, &form), 0);
+        assert_true(form.n > rows[i].deepest);
+        cp_message_parse(&message, &doc, buf_span(&deeper));
+        assert_int_equal(message.kind, CP_KIND_OPAQUE);
+        assert_int_equal(message.json, CP_JSON_DEEP);
+        buf_done(&body);
+        buf_done(&deeper);
+        buf_done(&form);
+    }
+    doc.request_depth = 0;
+}
+
 static void an_envelope_member_that_nobody_keys_is_malformed(void **state)
 {
     struct cp_message m = parse("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"tenant\":\"x\"}");
@@ -395,6 +440,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_envelope_has_its_kind),
         cmocka_unit_test(json_that_makes_no_key_is_opaque_and_says_why),
+        cmocka_unit_test(the_doc_says_how_deep_a_body_may_be),
         cmocka_unit_test(an_envelope_member_that_nobody_keys_is_malformed),
         cmocka_unit_test(the_body_decides_the_era),
         cmocka_unit_test(what_the_cache_needs_must_have_its_type),
