@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loops and their sockets. Not here: what a request means (flow/request.c).
+/* Loops and their listening sockets. Not here: what a request means (flow/request.c), connections once they are accepted (connection.c).
  * Always: each loop owns its listening socket (SO_REUSEPORT), its connections and its flow; a loop hears of the end through its own receiver; the connection cap lies
  * below the descriptor limit, because libh2o spins when accept fails for want of descriptors. */
 #include "sidecar/front/listener.h"
 
 #include "sidecar/base/log.h"
 #include "sidecar/flow/request.h"
-#include "sidecar/wire/downstream.h"
+#include "sidecar/front/connection.h"
 #include "sidecar/wire/reply.h"
 
 #include <errno.h>
@@ -21,13 +21,6 @@
 /* A method longer than any that exists is no method. */
 #define METHOD_MAX 32
 
-struct connection {
-    struct wire_connection wire; /* first: the socket's on_close data */
-    h2o_linklist_t link;
-    struct loop *loop;
-    h2o_socket_t *sock;
-};
-
 struct loop {
     struct listener *listener;
     pthread_t thread;
@@ -39,8 +32,7 @@ struct loop {
     bool is_accepting;
     h2o_timeout_entry_t accept_pause;
     struct flow *flow;
-    h2o_linklist_t connections;
-    size_t connection_count;
+    struct connections connections;
     h2o_multithread_receiver_t stop_receiver;
     bool is_stopping;
     int64_t stop_deadline_ms;
@@ -90,14 +82,10 @@ static void set_accepting(struct loop *loop, bool wanted)
         h2o_socket_read_stop(loop->socket);
 }
 
-static void on_connection_close(void *data)
+static void on_connection_close(struct connections *all)
 {
-    struct connection *c = data;
-    struct loop *loop = c->loop;
+    struct loop *loop = H2O_STRUCT_FROM_MEMBER(struct loop, connections, all);
 
-    h2o_linklist_unlink(&c->link);
-    --loop->connection_count;
-    free(c);
     if (!loop->is_stopping)
         set_accepting(loop, true);
 }
@@ -106,14 +94,13 @@ static void on_accept_pause_over(h2o_timeout_entry_t *entry)
 {
     struct loop *loop = H2O_STRUCT_FROM_MEMBER(struct loop, accept_pause, entry);
 
-    if (!loop->is_stopping && loop->connection_count < loop->listener->connections_max)
+    if (!loop->is_stopping && loop->connections.count < loop->listener->connections_max)
         set_accepting(loop, true);
 }
 
 static void on_accept(h2o_socket_t *listening, const char *err)
 {
     struct loop *loop = listening->data;
-    struct connection *c;
     h2o_socket_t *sock;
 
     if (err != NULL)
@@ -128,12 +115,8 @@ static void on_accept(h2o_socket_t *listening, const char *err)
         }
         return;
     }
-    c = h2o_mem_alloc(sizeof(*c));
-    *c = (struct connection){.loop = loop, .sock = sock};
-    sock->on_close.cb = on_connection_close;
-    sock->on_close.data = &c->wire;
-    h2o_linklist_insert(&loop->connections, &c->link);
-    if (++loop->connection_count >= loop->listener->connections_max)
+    connection_new(&loop->connections, sock);
+    if (loop->connections.count >= loop->listener->connections_max)
         set_accepting(loop, false);
     h2o_accept(&loop->accept_ctx, sock);
 }
@@ -160,33 +143,19 @@ static void on_stop_message(h2o_multithread_receiver_t *receiver, h2o_linklist_t
     loop->ctx.shutdown_requested = 1;
 }
 
-/* Connections without a request under way wait for one that shall not come any more. */
-static void shut_connections(struct loop *loop)
-{
-    for (h2o_linklist_t *l = loop->connections.next; l != &loop->connections; l = l->next)
-        shutdown(h2o_socket_get_fd(H2O_STRUCT_FROM_MEMBER(struct connection, link, l)->sock), SHUT_RDWR);
-}
-
-/* An answer that left its exchange may still be on its way to the client. */
-static bool is_any_writing(struct loop *loop)
-{
-    for (h2o_linklist_t *l = loop->connections.next; l != &loop->connections; l = l->next)
-        if (h2o_socket_is_writing(H2O_STRUCT_FROM_MEMBER(struct connection, link, l)->sock))
-            return true;
-    return false;
-}
-
 static void run_until_stopped(struct loop *loop)
 {
     while (!loop->is_stopping)
         h2o_evloop_run(loop->ctx.loop, INT32_MAX);
-    while ((loop->flow->exchange_count != 0 || is_any_writing(loop)) && (int64_t)h2o_now(loop->ctx.loop) < loop->stop_deadline_ms)
+    while ((loop->flow->exchange_count != 0 || connections_is_any_writing(&loop->connections)) &&
+           (int64_t)h2o_now(loop->ctx.loop) < loop->stop_deadline_ms)
         h2o_evloop_run(loop->ctx.loop, 50);
     flow_stop(loop->flow);
     /* a moment for last bytes to go out, then for closed connections to be noticed */
     h2o_evloop_run(loop->ctx.loop, 10);
-    shut_connections(loop);
-    for (int i = 0; i != 100 && loop->connection_count != 0; ++i) {
+    /* those without a request under way wait for one that shall not come any more */
+    connections_shut(&loop->connections);
+    for (int i = 0; i != 100 && loop->connections.count != 0; ++i) {
         h2o_evloop_run(loop->ctx.loop, 10);
         /* requests that had already arrived were begun meanwhile */
         flow_stop(loop->flow);
@@ -331,7 +300,7 @@ int listener_new(const struct listener_options *options, struct listener **ret, 
         l->loops[i].listener = l;
         l->loops[i].accept_pause.cb = on_accept_pause_over;
         l->loops[i].fd = -1;
-        h2o_linklist_init_anchor(&l->loops[i].connections);
+        connections_init(&l->loops[i].connections, on_connection_close);
     }
     if ((r = bind_all(l, reterr)) != 0) {
         for (size_t i = 0; i != options->threads; ++i)
@@ -411,7 +380,7 @@ void listener_free(struct listener *l)
         return;
     for (size_t i = 0; i != l->options.threads; ++i) {
         /* a loop whose connections would not end keeps its context: its memory is still referenced */
-        if (l->loops[i].is_started && l->loops[i].connection_count == 0) {
+        if (l->loops[i].is_started && l->loops[i].connections.count == 0) {
             h2o_loop_t *evloop = l->loops[i].ctx.loop;
 
             h2o_context_dispose(&l->loops[i].ctx);
