@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// The oracle: many clients, tokens, sessions and policies in front of a server that stamps every answer with who asked, in which session, for which
+// version of the data, in which exchange. It fails on any byte that crosses a boundary which the policy does not open, on any hit after a refusal was
+// seen, on any hit without admission; and when a run did not bring every protection into play, because then it shows nothing.
+//
+//   node oracle.mjs [--ops 100000] [--seed N] [--phase NAME,...] [--only isolation] [--expect-violation] [--log]
+//
+// A seed repeats each client's plan, not the timing between them. MCPCACHED names the binary. Ends with "N passed, N failed".
+import { parseArgs } from 'node:util';
+import { defaultBinary } from './lib/sidecar.mjs';
+import { PHASES } from './oracle/phases.mjs';
+import { Run } from './oracle/run.mjs';
+
+const ROUND = 100_000;
+
+const { values } = parseArgs({ options: {
+    ops: { type: 'string', default: '100000' }, seed: { type: 'string', default: String(Date.now() % 1_000_000_000) }, phase: { type: 'string' }, only: { type: 'string' },
+    'expect-violation': { type: 'boolean', default: false }, log: { type: 'boolean', default: false },
+} });
+const wanted = Number(values.ops);
+const seed = Number(values.seed);
+const phases = values.phase === undefined ? PHASES : PHASES.filter(({ name }) => values.phase.split(',').includes(name));
+if (!(wanted > 0) || !Number.isInteger(seed) || phases.length === 0 || (values.only !== undefined && values.only !== 'isolation')) {
+    console.error(`usage: node oracle.mjs [--ops N] [--seed N] [--phase ${PHASES.map(({ name }) => name).join(',')}] [--only isolation] [--expect-violation] [--log]`);
+    process.exit(2);
+}
+
+/** What 100,000 operations must have brought about at least; less in proportion for fewer. Without it a green run means little. */
+const ENOUGH = {
+    'hit session': 1500, 'hit no session': 200, 'hit principal': 3000, 'hit public (rule)': 1500, 'hit public (hint)': 500, 'hit modern': 3000, 'hit legacy': 3000,
+    "hit on another's public": 1000, 'hit by claims of another token': 100, 'hit anonymous': 100, 'hit after a probe': 100, 'hit older than a write': 100,
+    'withheld: revoked': 100, 'withheld: session-end': 10, 'withheld: lease': 50, 'withheld: grant': 30, 'withheld: withdrawn': 20, 'withheld: ungranted': 50, 'withheld: restarted': 20,
+    'withheld: expired': 100, 'withheld: proof': 50, 'withheld: origin': 50, 'withheld: owner': 20, 'withheld: killed': 50, 'withheld: client-control': 50,
+    'own 400 header': 50, 'own 403 origin': 20,
+};
+
+const totals = new Map();
+const add = (counts) => {
+    for (const [what, n] of counts) totals.set(what, (totals.get(what) ?? 0) + n);
+};
+const tens = (n) => String(Math.round(n)).replace(/\B(?=(\d{3})+$)/g, ',');
+const say = (text) => console.log(text);
+
+function tell(run, ops, ownSeed) {
+    for (const { word, text, asked, tick, story } of run.violations) {
+        say(`\nVIOLATION (${word}) in phase ${run.phase.name}, seed ${ownSeed}, tick ${tick}`);
+        say(`  ${text}`);
+        if (asked) say(`  asked by ${asked}; what happened around it lately (tick, ms):`);
+        for (const line of story) say(line);
+        if (run.level === 'info') for (const line of run.process.words.slice(-60)) say(`  log: ${line}`);
+    }
+    if (run.violations.length > 0) say(`\n${run.counts.get('violations')} violations; once more with: node tests/e2e/oracle.mjs --ops ${ops} --seed ${ownSeed} --phase ${run.phase.name}`);
+}
+
+function table() {
+    const width = Math.max(...[...totals.keys()].map((what) => what.length));
+    for (const what of [...totals.keys()].sort()) say(`  ${what.padEnd(width)} ${tens(totals.get(what)).padStart(10)}`);
+}
+
+let passed = 0;
+let failed = 0;
+let done = 0;
+let tookMs = 0;
+say(`oracle: seed ${seed}, ${tens(wanted)} operations against ${defaultBinary}`);
+rounds: for (let round = 0; done < wanted; round++) {
+    const ownSeed = seed + round;
+    const ops = Math.min(ROUND, wanted - done);
+    for (const phase of phases) {
+        const share = Math.ceil(ops / phases.length);
+        const run = new Run(phase, { ops: share, seed: ownSeed, binary: defaultBinary, onlyIsolation: values.only === 'isolation', level: values.log ? 'info' : 'warn' });
+        await run.play(({ done: soFar, counts }, ms) => say(`  ${phase.name}: ${tens(soFar)} of ${tens(share)}, ${tens((soFar / ms) * 1000)}/s, ${tens(counts.get('hits') ?? 0)} hits`));
+        done += run.done;
+        tookMs += run.tookMs;
+        add(run.counts);
+        const isBad = run.violations.length > 0;
+        if (isBad) failed += 1;
+        else passed += 1;
+        say(`  ${phase.name}: ${tens(run.done)} operations, ${tens((run.done / run.tookMs) * 1000)}/s, ${Math.round(((run.counts.get('hits') ?? 0) / run.done) * 100)} % hits${isBad ? ', VIOLATED' : ''}`);
+        if (isBad && !values['expect-violation']) tell(run, ops, ownSeed);
+        if (isBad && values['expect-violation']) {
+            say(`violated as expected: ${run.violations[0].word}: ${run.violations[0].text}`);
+            break rounds;
+        }
+        if (isBad) break rounds;
+    }
+}
+
+if (values['expect-violation']) {
+    say(failed > 0 ? '1 passed, 0 failed' : `${tens(done)} operations without a violation\n0 passed, 1 failed`);
+    process.exit(failed > 0 ? 0 : 1);
+}
+say(`${tens(done)} operations in ${tens(tookMs / 1000)} s, ${tens((done / tookMs) * 1000)}/s`);
+table();
+if (failed === 0 && phases === PHASES && values.only === undefined && wanted >= 20_000) {
+    const missing = Object.entries(ENOUGH).filter(([what, n]) => (totals.get(what) ?? 0) < Math.max(1, Math.floor((n * done) / 100_000)));
+    for (const [what, n] of missing) say(`too little of "${what}": ${totals.get(what) ?? 0} of at least ${n} in 100,000 operations`);
+    if (missing.length > 0) failed += 1;
+    else passed += 1;
+}
+say(`seed ${seed}`);
+say(`${passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// What a client does next, drawn from its own dice: a question of either era by somebody, now and then with what makes it one that only the upstream
+// may answer, and now and then a change of the world upstream.
+import { Dice } from './dice.mjs';
+import { ruleOf } from './phases.mjs';
+
+const MODERN = '2026-07-28';
+const META = 'io.modelcontextprotocol/';
+const LEGACY_VERSIONS = ['2025-11-25', '2025-06-18'];
+const CAPABILITIES = ['{}', '{"sampling":{}}'];
+const MIRRORED = { 'tools/call': 'name', 'resources/read': 'uri' };
+const LISTS = ['tools/list', 'prompts/list', 'resources/list', 'resources/templates/list', 'server/discover'];
+const TOOLS = ['pub_a', 'pub_b', 'prin_a', 'prin_b', 'sess_a', 'sess_b', 'sess_a', 'prin_a', 'off_a'];
+const WRITES = ['write_a', 'other_a'];
+const RESOURCES = ['hint://pub/', 'hint://priv/', 'hint://flip/', 'hint://none/', 'rule://mine/', 'rule://open/'];
+const KINDS = [[40, 'tool'], [17, 'resource'], [8, 'list'], [5, 'write'], [1.2, 'notification'], [1.2, 'ping'], [1, 'get'], [1, 'delete'], [0.6, 'elsewhere'], [0.4, 'strange'], [0.6, 'again']];
+const KIND_SUM = KINDS.reduce((sum, [weight]) => sum + weight, 0);
+/** What makes a read a question for the upstream alone; the word is that of the report. */
+const ODDITIES = ['proof', 'origin', 'name', 'method', 'version', 'mirrorless', 'no-cache', 'accept'];
+
+/** Letter case means nothing in a header's name. */
+const cased = (name, dice) => (dice.chance(0.9) ? name : name.toUpperCase());
+
+export class Drawer {
+    /** @param run  the phase that runs  @param isSlow  an agent that asks seldom and is nobody but itself */
+    constructor(run, seed, isSlow, index) {
+        this.run = run;
+        this.dice = new Dice(seed);
+        this.isSlow = isSlow;
+        this.index = index;
+        this.place = 0;
+        this.stay = 0;
+    }
+
+    #credential() {
+        const { run: { world }, dice } = this;
+        const places = this.isSlow ? world.slowPlaces : world.places;
+        if (this.isSlow) this.place = this.index % places.length;
+        else if ((this.stay -= 1) < 0) {
+            this.place = dice.zipf(places.length);
+            this.stay = dice.below(12);
+        }
+        const credential = places[this.place];
+        if (!credential.isRefreshing) return credential;
+        // a client refreshes when its token has run out, sometimes before, sometimes somewhat later
+        if (dice.chance(credential.hasExpired() ? 0.15 : 0.005)) return (places[this.place] = world.refreshing(dice, credential));
+        return credential;
+    }
+
+    #changeTheWorld(credential) {
+        const { run: { world }, dice } = this;
+        const often = this.isSlow ? 4 : 1;
+        if (dice.chance(0.004 * often)) world.revoke(this.isSlow || dice.chance(0.5) ? credential : world.places[dice.below(world.places.length)], dice);
+        if (dice.chance(0.006 * often)) world.deny(credential, dice.chance(0.8) ? dice.of(TOOLS) : `${dice.of(RESOURCES)}${dice.below(3)}`, dice);
+        if (dice.chance(0.004)) world.flip(dice.chance(0.3) ? 'resources/list' : `hint://flip/${dice.below(3)}`);
+        if (dice.chance(0.004) && credential.sessions.length > 0) world.forget(dice.of(credential.sessions), dice);
+    }
+
+    /** The next operation. */
+    draw(number) {
+        const { run: { phase, world }, dice } = this;
+        const credential = this.#credential();
+        this.#changeTheWorld(credential);
+        const op = { number, dice: new Dice(dice.below(2 ** 32)), credential, session: null, era: 'modern', verb: 'POST', path: '/mcp', method: undefined, name: '', rule: null, never: undefined };
+        op.id = dice.of([String(number), `"${number}"`, `"op-${number}"`, `-${number}`]);
+        let kind = dice.weighted(KINDS, KIND_SUM);
+        if (this.again && (kind === 'again' || dice.chance(this.isSlow ? 0.5 : 0.25))) Object.assign(op, this.again, { credential: dice.chance(0.97) ? this.again.credential : credential }), (kind = 'repeat');
+        else if (kind === 'again') kind = 'tool';
+        if (kind !== 'repeat') {
+            const form = dice.weighted([[45, 'modern'], [43, 'session'], [12, 'bare']], 100);
+            if (form !== 'modern') op.era = 'legacy';
+            if (form === 'session' || kind === 'delete') this.#enterSession(op);
+            if (op.method === 'initialize') kind = 'initialize';
+        }
+        op.headers = [];
+        if (kind === 'tool') this.#tool(op, dice.of(TOOLS));
+        else if (kind === 'write') this.#tool(op, dice.of(WRITES));
+        else if (kind === 'resource') this.#resource(op);
+        else if (kind === 'list') this.#list(op);
+        else if (kind === 'ping' && op.era === 'modern') this.#list(op);
+        else if (kind === 'ping') op.method = 'ping';
+        else if (kind === 'notification') Object.assign(op, { method: undefined, isNotification: true });
+        else if (kind === 'get') Object.assign(op, { verb: 'GET', era: 'legacy' });
+        else if (kind === 'delete') Object.assign(op, { verb: 'DELETE', era: 'legacy' });
+        else if (kind === 'elsewhere') Object.assign(op, { path: dice.of(['/', '/mcp/x', '/other']), isElsewhere: true, elsewhereStatus: dice.of([200, 401, 403, 404]) });
+        else if (kind === 'strange') Object.assign(op, { verb: dice.of(['PUT', 'OPTIONS']), session: null });
+        if (kind === 'repeat') op.id = dice.of([String(number), `"op-${number}"`]);
+        op.rule = op.method !== undefined && !(op.method === 'server/discover' && op.era === 'legacy') && op.verb === 'POST' && !op.isElsewhere ? ruleOf(op.method, op.name) : null;
+        this.#question(op);
+        if (op.rule !== null && dice.chance(0.7)) this.again = { session: op.session, era: op.era, method: op.method, name: op.name, dataKey: op.dataKey, args: op.args, language: op.language, extra: op.extra, credential, echo: op.echo };
+        this.#format(op);
+        if (phase.origins.length > 0 && op.origin === undefined && dice.chance(0.1)) {
+            op.origin = phase.origins[0];
+            op.headers.push(['Origin', op.origin]);
+        }
+        return op;
+    }
+
+    /** In a session of the caller's, of somebody else's, or in none yet: then it opens one. */
+    #enterSession(op) {
+        const { run: { world }, dice } = this;
+        op.era = 'legacy';
+        const own = op.credential.sessions;
+        if (dice.chance(0.04)) {
+            const sessions = [...world.sessions.values()];
+            if (sessions.length > 0) op.session = sessions[Math.max(0, sessions.length - 1 - dice.below(60))];
+            return;
+        }
+        if (own.length === 0 || (own.length < 3 && dice.chance(0.03))) Object.assign(op, { method: 'initialize', version: dice.of(LEGACY_VERSIONS), capabilities: dice.of(CAPABILITIES) });
+        else op.session = dice.of(own);
+    }
+
+    #tool(op, name) {
+        const { dice } = this;
+        const key = dice.zipf(5);
+        op.method = 'tools/call';
+        op.name = name;
+        op.dataKey = `k${key}`;
+        op.isWrite = WRITES.includes(name);
+        op.args = [['key', `"k${key}"`], ['n', String(dice.chance(0.9) ? 1 : dice.below(3))]];
+        op.echo = `key=k${key} n=${op.args[1][1]}`;
+        this.#variants(op);
+    }
+    #resource(op) {
+        const key = this.dice.below(3);
+        op.method = 'resources/read';
+        op.name = `${this.dice.of(RESOURCES)}${key}`;
+        op.dataKey = op.name;
+        op.args = [];
+        op.echo = op.name;
+        this.#variants(op);
+    }
+    #list(op) {
+        op.method = this.dice.of(op.era === 'modern' ? LISTS : LISTS.slice(0, 4));
+        op.args = op.method === 'prompts/list' && this.dice.chance(0.3) ? [['cursor', '"p2"']] : [];
+        this.#variants(op);
+    }
+    /** What is part of every question because the upstream might answer by it. */
+    #variants(op) {
+        if (this.dice.chance(0.06)) op.language = this.dice.of(['de', 'en']);
+        if (this.dice.chance(0.02)) op.extra = this.dice.of(['a', 'b']);
+    }
+
+    /** The same text for the same question, whoever asks. */
+    #question(op) {
+        if (op.era === 'legacy') op.version ??= op.session?.version ?? '2025-11-25';
+        op.question = [op.era, op.era === 'modern' ? MODERN : op.version, op.method, op.name, ...(op.args ?? []).map(([name, value]) => `${name}=${value}`), `lang=${op.language ?? '-'}`, `extra=${op.extra ?? '-'}`, op.path].join(' ');
+    }
+
+    #format(op) {
+        const { dice } = this;
+        const isRead = op.rule !== null;
+        const oddity = isRead && dice.chance(0.09) ? dice.of(ODDITIES) : undefined;
+        const mirrors = new Map();
+        let accept = 'application/json, text/event-stream';
+        if (op.isElsewhere || op.verb === 'PUT' || op.verb === 'OPTIONS') {
+            op.body = op.verb === 'OPTIONS' ? '' : '{"a":1}';
+        } else if (op.verb !== 'POST') {
+            op.body = '';
+            accept = 'text/event-stream';
+        } else {
+            // written in another way it is the same question
+            const args = dice.chance(0.15) ? [...(op.args ?? [])].reverse() : (op.args ?? []);
+            const gap = dice.chance(0.1) ? ' ' : '';
+            const members = args.map(([name, value]) => `"${dice.chance(0.03) ? `\\u00${name.charCodeAt(0).toString(16)}${name.slice(1)}` : name}":${gap}${value}`).join(`,${gap}`);
+            const params = [];
+            if (op.method === 'tools/call') params.push(`"name":"${op.name}"`, `"arguments":{${members}}`);
+            else if (op.method === 'resources/read') params.push(`"uri":"${op.name}"`);
+            else if (op.method === 'initialize') params.push(`"protocolVersion":"${op.version}"`, `"capabilities":${op.capabilities}`, '"clientInfo":{"name":"c","version":"1"}');
+            else if (members !== '') params.push(members);
+            if (op.era === 'modern' && !op.isNotification) params.push(`"_meta":{"${META}protocolVersion":"${MODERN}","${META}clientCapabilities":{},"progressToken":${op.number}}`);
+            const method = op.isNotification ? 'notifications/initialized' : op.method;
+            op.body = `{"jsonrpc":"2.0",${op.isNotification ? '' : `"id":${op.id},`}"method":"${method}"${params.length > 0 ? `,"params":{${params.join(',')}}` : ''}}`;
+            if (op.era === 'modern') {
+                mirrors.set('MCP-Protocol-Version', MODERN).set('Mcp-Method', method);
+                if (MIRRORED[op.method]) mirrors.set('Mcp-Name', op.name);
+            }
+        }
+        if (op.era === 'legacy' && op.method !== 'initialize') mirrors.set('MCP-Protocol-Version', op.version);
+        const isMirrored = op.era === 'modern' && isRead;
+        switch (oddity) {
+        case 'proof':
+            op.headers.push(['DPoP', `proof-${op.number}`]);
+            op.never = 'proof';
+            break;
+        case 'origin':
+            op.origin = dice.of(['https://evil.example', 'null', 'https://app.example.evil', 'http://app.example']);
+            op.headers.push(['Origin', op.origin]);
+            op.never = 'origin';
+            break;
+        case 'name':
+            if (!isMirrored || !mirrors.has('Mcp-Name')) break;
+            mirrors.set('Mcp-Name', dice.of(['pub_a', 'x', `${op.name}x`]) === op.name ? 'y' : `${op.name}z`);
+            op.never = 'header';
+            break;
+        case 'method':
+            if (!isMirrored) break;
+            mirrors.set('Mcp-Method', 'prompts/get');
+            op.never = 'header';
+            break;
+        case 'version':
+            if (!isMirrored) break;
+            mirrors.set('MCP-Protocol-Version', '2025-11-25');
+            op.never = 'header';
+            break;
+        case 'mirrorless':
+            if (!isMirrored) break;
+            mirrors.delete('Mcp-Method');
+            op.never = 'header';
+            break;
+        case 'no-cache':
+            op.headers.push(['Cache-Control', 'no-cache']);
+            op.never = 'client-control';
+            break;
+        case 'accept':
+            accept = 'text/event-stream';
+            op.never = 'accept';
+            break;
+        }
+        op.headers.push(['Accept', accept], ['Content-Type', 'application/json'], ['X-Request-Id', op.number], ...mirrors);
+        if (op.session) op.headers.push([cased('Mcp-Session-Id', dice), op.session.id]);
+        if (op.language) op.headers.push(['Accept-Language', op.language]);
+        if (op.extra) op.headers.push(['X-Tenant', op.extra]);
+        for (const [name, value] of op.credential.headers) op.headers.push([cased(name, dice), value]);
+    }
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// What may be a hit. Upstream and clients live in one thread, so everything that they see has one order (ticks), and a sentence such as "a client
+// had the whole 401 in hand before this question was sent" has no two meanings. Each doubt that the network leaves is given to the sidecar: an
+// objection here means that no order of events inside it could have made that answer right.
+import { isPublic, lifetimeOf, privateScope } from './phases.mjs';
+
+/** Both sides cut milliseconds off their clocks. */
+const SLACK_MS = 3;
+const NEVER = -1;
+
+/** Ends of something: when the upstream sent the word (no exchange that it had before can count after it), and when a client had seen it. */
+class Ends {
+    #sent = [];
+    #seen = [];
+    /** In the order in which they were seen. */
+    note(sentTick, seenTick) {
+        this.#sent.push(Math.max(sentTick, this.#sent.at(-1) ?? NEVER));
+        this.#seen.push(seenTick);
+        if (this.#sent.length > 64) {
+            this.#sent.splice(0, 32);
+            this.#seen.splice(0, 32);
+        }
+    }
+    /** The latest word that was seen before this tick. */
+    before(tick) {
+        for (let i = this.#seen.length - 1; i >= 0; i--) if (this.#seen[i] < tick) return this.#sent[i];
+        return NEVER;
+    }
+}
+
+class EndsOf {
+    #ends = new Map();
+    note(key, sentTick, seenTick) {
+        let ends = this.#ends.get(key);
+        if (ends === undefined) this.#ends.set(key, (ends = new Ends()));
+        ends.note(sentTick, seenTick);
+    }
+    before(key, tick) { return this.#ends.get(key)?.before(tick) ?? NEVER; }
+}
+
+const sessionOf = (asked) => asked.session?.id ?? '';
+const aliveKey = (asked) => `${asked.credential.index} ${sessionOf(asked)}`;
+const grantKey = (asked) => `${asked.credential.index} ${asked.method} ${asked.name}`;
+/** What the client said of itself at initialize is part of what a wider entry answers. */
+const clientOf = (asked) => (asked.era === 'legacy' ? (asked.session?.capabilities ?? '') : '');
+
+export class Judge {
+    /** No exchange that began in an earlier process proves anything in this one. */
+    bornTick = NEVER;
+    /** Last acceptances: (credential, session) -> {call, probe, probeBefore}. */
+    #alive = new Map();
+    /** (credential, method + name) -> arrival of the last one that had a result. */
+    #granted = new Map();
+    #refused = new EndsOf(); // credentials
+    #killed = new EndsOf(); // principals: their private entries
+    #ended = new EndsOf(); // sessions, of one principal or of all
+    #withdrawn = new EndsOf(); // in-band refusals
+    #unshared = new EndsOf(); // public questions that got a private answer
+    #challenged = new Ends();
+    /** Where an answer should lie -> the last exchange of which the sidecar said that it was stored. */
+    #stored = new Map();
+
+    constructor(phase) { this.phase = phase; }
+
+    // ---- what happens -------------------------------------------------------------------------------------------------------
+
+    /** The upstream sends the head of a reply. */
+    sent(x) {
+        const isGood = x.status >= 200 && x.status < 300;
+        if (isGood && (x.verb === 'POST' || x.verb === 'GET') && !(x.isProbe && x.content !== 'result')) {
+            this.#accept(aliveKey(x), x);
+            if (x.opened) this.#accept(`${x.credential.index} ${x.opened.id}`, x);
+        }
+        if (isGood && x.content === 'result' && x.method !== undefined) {
+            const key = grantKey(x);
+            if (!(this.#granted.get(key)?.tick > x.tick)) this.#granted.set(key, { tick: x.tick, ms: x.ms });
+        }
+    }
+
+    #accept(key, x) {
+        let alive = this.#alive.get(key);
+        if (alive === undefined) this.#alive.set(key, (alive = { call: null, probe: null, probeBefore: null }));
+        const proof = { tick: x.tick, ms: x.ms, sentTick: x.sentTick };
+        if (x.isProbe) [alive.probe, alive.probeBefore] = [proof, alive.probe];
+        else if (!(alive.call?.tick > x.tick)) alive.call = proof;
+    }
+
+    /** A client has the whole reply of an exchange that was made for it. */
+    seen(x, isMiss, isStored) {
+        const { sentTick, seenTick, credential } = x;
+        const principal = credential.principal(this.phase);
+        if (x.status === 401 || x.status === 403) {
+            this.#challenged.note(sentTick, seenTick);
+            this.#refused.note(credential.index, sentTick, seenTick);
+            if (x.status === 403 || !credential.isByClaims(this.phase)) this.#killed.note(principal, sentTick, seenTick);
+        }
+        if (x.session && x.status === 404) this.#ended.note(`${principal} ${x.session.id}`, sentTick, seenTick);
+        if (x.session && x.verb === 'DELETE' && x.status >= 200 && x.status < 300) this.#ended.note(`* ${x.session.id}`, sentTick, seenTick);
+        if (x.status === 200 && (x.content === 'isError' || x.content === 'error')) this.#withdrawn.note(grantKey(x), sentTick, seenTick);
+        if (x.content !== 'result' || x.rule === null || x.rule === undefined) return;
+        if (isMiss && !isPublic(x.rule, x)) this.#unshared.note(this.#publicPlace(x), sentTick, seenTick);
+        if (isStored) this.#stored.set(isPublic(x.rule, x) ? this.#publicPlace(x) : this.#privatePlace(x), x);
+    }
+
+    #publicPlace(asked) { return `public ${asked.question} ${clientOf(asked)}`; }
+    #privatePlace(asked) {
+        const whose = asked.credential.principal(this.phase);
+        return privateScope(asked.rule, asked.era) === 'session' ? `${whose} session ${sessionOf(asked)} ${asked.question}` : `${whose} ${asked.question} ${clientOf(asked)}`;
+    }
+
+    // ---- what follows -------------------------------------------------------------------------------------------------------
+
+    /** Why no answer may come from the store for this question, whoever's and whatever it is: [word, text], or null. */
+    #askedWrongly(op) {
+        if (op.rule === null || op.rule === undefined) return ['kind', 'nothing of this kind may be kept'];
+        if (op.never) return [op.never, `the request has what makes it a question for the upstream (${op.never})`];
+        if (op.credential.hasExpired(SLACK_MS)) return ['expired', `the token says exp ${op.credential.expS}`];
+        return null;
+    }
+
+    /** Would the upstream still talk to this caller about this, as far as a sidecar can know? */
+    admission(op) {
+        const { credential, session } = op;
+        const { leaseMs, grantMs } = this.phase;
+        if (credential.isAnonymous && !session && this.#challenged.before(op.tick) === NEVER) return null;
+
+        const alive = this.#alive.get(aliveKey(op));
+        const isFresh = (proof) => proof && proof.ms >= op.ms - leaseMs - SLACK_MS;
+        // decided after a probe's answer, when nothing else can have carried it
+        const waited = alive?.probe?.tick > op.tick && !(alive.call?.tick > op.tick) && !isFresh(alive.call) && !isFresh(alive.probeBefore);
+        const tick = waited ? alive.probe.sentTick : op.tick;
+        op.waitedForProbe = waited;
+
+        const refused = Math.max(this.#refused.before(credential.index, tick), this.bornTick);
+        const ended = session ? Math.max(this.#ended.before(`${credential.principal(this.phase)} ${session.id}`, tick), this.#ended.before(`* ${session.id}`, tick)) : NEVER;
+        const proofs = [alive?.call, alive?.probe, alive?.probeBefore].filter(Boolean);
+        if (proofs.length === 0) return ['unproven', 'the upstream never accepted this caller (and session)'];
+        const standing = proofs.filter((proof) => proof.tick > refused);
+        if (standing.length === 0) return [refused === this.bornTick ? 'restarted' : 'revoked', `last accepted at ${Math.max(...proofs.map((proof) => proof.tick))}, refused (or born) at ${refused}`];
+        const living = standing.filter((proof) => proof.tick > ended);
+        if (living.length === 0) return ['session-end', `last accepted at ${Math.max(...standing.map((proof) => proof.tick))}, the session ended at ${ended}`];
+
+        const granted = this.#granted.get(grantKey(op));
+        const withdrawn = this.#withdrawn.before(grantKey(op), tick);
+        if (granted === undefined) return ['ungranted', 'never a result for this method and name'];
+        if (granted.tick <= refused) return ['ungranted', `last result at ${granted.tick}, refused (or born) at ${refused}`];
+        if (granted.tick <= withdrawn) return ['withdrawn', `last result at ${granted.tick}, refused in band at ${withdrawn}`];
+        if (granted.ms < op.ms - grantMs - SLACK_MS) return ['grant', `last result ${Math.round(op.ms - granted.ms)} ms before`];
+        if (!living.some(isFresh)) return ['lease', `last accepted ${Math.round(op.ms - Math.max(...living.map((proof) => proof.ms)))} ms before`];
+        return null;
+    }
+
+    /** May the answer of exchange x be this one's? null, or [word, text]. */
+    objection(op, x) {
+        const wrongly = this.#askedWrongly(op);
+        if (wrongly) return wrongly;
+        if (x.content !== 'result') return ['content', `what was sent was no result: ${x.content} ${x.status}`];
+        if (x.question !== op.question) return ['question', `it answers ${x.question}`];
+        const { credential, session } = op;
+        const principal = credential.principal(this.phase);
+        const isShared = isPublic(op.rule, x);
+        const scope = isShared ? 'public' : privateScope(op.rule, op.era);
+        if (!isShared && x.credential.principal(this.phase) !== principal) return ['caller', `it is ${x.credential.name}'s alone`];
+        if (!isShared && credential.isAnonymous && !this.phase.shared) return ['nobody', 'a private answer for a caller who is nobody'];
+        if (scope === 'session' && sessionOf(x) !== sessionOf(op)) return ['session', `it is of session ${sessionOf(x)}`];
+        if (scope !== 'session' && clientOf(x) !== clientOf(op)) return ['client', `it was for a client that said ${clientOf(x)}`];
+        if (isShared && credential.isAnonymous && !session && !x.credential.isAnonymous && this.#challenged.before(op.tick) === NEVER) return ['owner', `nobody proved anything, and ${x.credential.name} fetched it`];
+        const lifetimeMs = lifetimeOf(op.rule, x);
+        if (x.seenMs !== undefined && op.ms - x.seenMs > lifetimeMs + SLACK_MS) return ['age', `it is ${Math.round(op.ms - x.seenMs)} ms old and lives ${lifetimeMs}`];
+        const refusal = this.admission(op);
+        if (refusal && refusal[0] !== 'lease') return refusal;
+        if (!isShared && x.tick <= this.#killed.before(principal, op.tick)) return ['killed', `fetched at ${x.tick}, the caller was refused at ${this.#killed.before(principal, op.tick)}`];
+        if (scope === 'session' && session) {
+            const ended = Math.max(this.#ended.before(`${principal} ${session.id}`, op.tick), this.#ended.before(`* ${session.id}`, op.tick));
+            if (x.tick <= ended) return ['killed-session', `fetched at ${x.tick}, the session ended at ${ended}`];
+        }
+        if (isShared && x.seenTick !== undefined && x.seenTick < this.#unshared.before(this.#publicPlace(op), op.tick)) return ['unshared', 'a private answer to the same question came since'];
+        return refusal;
+    }
+
+    /** What the store should hold for a question: the exchange that is surely still fresh, or undefined. */
+    expected(op) {
+        if (op.rule === null || op.rule === undefined) return undefined;
+        const isFresh = (x) => x !== undefined && op.ms - x.sentMs < lifetimeOf(op.rule, x) - 20;
+        const own = this.#stored.get(this.#privatePlace(op));
+        if (isFresh(own)) return own;
+        const shared = this.#stored.get(this.#publicPlace(op));
+        return isFresh(shared) ? shared : undefined;
+    }
+    forgetStoredBefore(ms) {
+        for (const [place, x] of this.#stored) if (x.sentMs < ms) this.#stored.delete(place);
+    }
+}

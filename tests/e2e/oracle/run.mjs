@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// One phase: a world, a policy, a sidecar and its clients, from a seed. It counts, remembers the last events, and tells of what must not be.
+import { Client } from './client.mjs';
+import { seedOf } from './dice.mjs';
+import { Drawer } from './draw.mjs';
+import { Judge } from './judge.mjs';
+import { policyText } from './phases.mjs';
+import { Process } from './process.mjs';
+import { Upstream } from './upstream.mjs';
+import { World, now } from './world.mjs';
+
+const FAST = 56;
+const SLOW = 8;
+const REMEMBERED = 60_000;
+const TOLD = 45;
+const VIOLATIONS_MAX = 5;
+const ANSWER_WITHIN_MS = 20_000;
+/** What a look at isolation alone takes no offence at. */
+const ADMISSION = ['proof', 'expired', 'unproven', 'restarted', 'revoked', 'session-end', 'ungranted', 'withdrawn', 'grant', 'lease', 'owner', 'killed', 'killed-session', 'refusal', 'origin'];
+
+export class Run {
+    counts = new Map();
+    violations = [];
+    isUp = false;
+    isOver = false;
+    drawn = 0;
+    done = 0;
+    #tick = 0;
+    #notes = new Array(REMEMBERED);
+    #noted = 0;
+    #open;
+
+    constructor(phase, { ops, seed, binary, onlyIsolation = false, level = 'warn' }) {
+        Object.assign(this, { phase, ops, seed, binary, onlyIsolation, level });
+        this.world = new World(seedOf(seed, phase.name, 'world'), phase);
+        this.judge = new Judge(phase);
+    }
+
+    clock() { return (this.#tick += 1); }
+    count(what, n) { this.counts.set(what, (this.counts.get(what) ?? 0) + n); }
+    note(asked, text) { this.#notes[this.#noted++ % REMEMBERED] = { tick: this.#tick, ms: now(), credential: asked.credential, session: asked.session, text }; }
+
+    /** What happened lately around this caller or this session, one line each. */
+    #story(asked) {
+        const story = [];
+        for (let i = this.#noted - 1; i >= 0 && i > this.#noted - REMEMBERED && story.length < TOLD; i--) {
+            const { tick, ms, credential, session, text } = this.#notes[i % REMEMBERED];
+            if (credential !== asked.credential && !(asked.session && session === asked.session)) continue;
+            story.unshift(`    ${tick} ${ms.toFixed(1)} ${credential.name}${session ? ` ${session.id}` : ''}: ${text}`);
+        }
+        return story;
+    }
+
+    violation(word, text, asked) {
+        if (this.onlyIsolation && ADMISSION.includes(word)) return this.count(`tolerated: ${word}`, 1);
+        this.count('violations', 1);
+        this.count(`violation: ${word}`, 1);
+        if (this.violations.length < VIOLATIONS_MAX) this.violations.push({ word, text, at: now(), tick: this.#tick, asked: asked && `${asked.credential.name}${asked.session ? ` in ${asked.session.id}` : ''} (principal: ${asked.credential.principal(this.phase)})`, story: asked ? this.#story(asked) : [] });
+    }
+
+    // ---- the plan -----------------------------------------------------------------------------------------------------------
+
+    /** Number of the next operation; undefined: that was all. */
+    next() {
+        if (this.drawn >= this.ops || this.violations.length >= VIOLATIONS_MAX || this.isStopped) return undefined;
+        this.drawn += 1;
+        if (this.world.isOpen && this.drawn > this.ops * this.phase.openShare) this.world.isOpen = false;
+        if (this.killsLeft > 0 && this.drawn >= (this.ops * (this.phase.kills - this.killsLeft + 1)) / (this.phase.kills + 1)) this.#kill();
+        return this.drawn;
+    }
+    judged() { this.done += 1; }
+
+    async #kill() {
+        this.killsLeft -= 1;
+        this.#down();
+        try {
+            await this.process.end('SIGKILL');
+            this.judge.bornTick = this.clock();
+            await this.process.launch();
+            this.process = Object.assign(Object.create(Object.getPrototypeOf(this.process)), this.process); // another process, for those who compare
+        } catch (error) {
+            this.violation('process', error.message);
+            this.isStopped = true;
+        }
+        this.#release();
+    }
+    #down() {
+        this.isUp = false;
+        this.up = new Promise((release) => (this.#open = release));
+    }
+    #release() {
+        this.isUp = true;
+        this.#open();
+    }
+
+    async play(onProgress) {
+        this.killsLeft = this.phase.kills;
+        this.#down();
+        this.upstream = await Upstream.start(this);
+        try {
+            const flags = ['--threads', String(this.phase.threads), ...this.phase.origins.flatMap((origin) => ['--allow-origin', origin])];
+            this.process = await Process.start({ policy: policyText(this.phase), upstream: this.upstream.url, flags, binary: this.binary, level: this.level });
+            this.port = this.process.port;
+            this.#release();
+            const began = now();
+            const clients = Array.from({ length: FAST + SLOW }, (_, i) => new Client(this, new Drawer(this, seedOf(this.seed, this.phase.name, i), i >= FAST, i)));
+            const house = setInterval(() => this.#keepHouse(clients), 1000);
+            const progress = setInterval(() => onProgress(this, now() - began), 5000);
+            await Promise.all(clients.map((client) => client.go()));
+            clearInterval(house);
+            clearInterval(progress);
+            this.tookMs = now() - began;
+            this.isOver = true;
+            await this.#end();
+        } finally {
+            await this.process?.remove();
+            await this.upstream.close();
+        }
+    }
+
+    #keepHouse(clients) {
+        this.upstream.forget();
+        this.judge.forgetStoredBefore(now() - 10_000);
+        if (!this.process.isRunning && this.isUp) {
+            this.violation('process', `the sidecar ended by itself:\n${this.process.words.slice(-30).join('\n')}`);
+            this.isStopped = true;
+        }
+        const late = [...this.upstream.operations.values()].find((op) => now() - op.ms > ANSWER_WITHIN_MS);
+        if (late) {
+            this.violation('answer', `operation ${late.number} waits for its answer since ${Math.round(now() - late.ms)} ms`, late);
+            this.isStopped = true;
+        }
+        if (this.isStopped) for (const client of clients) client.cut();
+    }
+
+    async #end() {
+        const { code, signal } = await this.process.end('SIGTERM');
+        if (code !== 0) this.violation('process', `it ended with ${code ?? signal}:\n${this.process.words.slice(-30).join('\n')}`);
+        if (this.process.report.length > 0) this.violation('process', `a report on stderr:\n${this.process.report.join('\n')}`);
+    }
+}
