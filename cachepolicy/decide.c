@@ -5,6 +5,8 @@
  * what is not plainly allowed is forwarded; hints and replies narrow who may share, only the policy widens. Thread: any. */
 #include "decide.h"
 
+#include "mutant.h"
+
 /* Methods that may be answered from the store; everything else is forwarded (2026-07-28 server/utilities/caching names the first six). */
 enum family {
     FAMILY_NONE,
@@ -130,8 +132,6 @@ static enum cp_reason why_no_lifetime(const struct cp_decision *decision)
 
 static enum cp_reason why_caller_goes_upstream(const struct cp_caller *caller, const struct cp_rule *rule)
 {
-    if (!caller->agrees)
-        return CP_REASON_HEADER;
     if (caller->hides_headers)
         return CP_REASON_CONNECTION;
     if (!caller->accepts_json)
@@ -238,11 +238,11 @@ static enum cp_reason why_reply_is_not_kept(const struct cp_reply *reply)
         return CP_REASON_TYPE;
     if (reply->is_encoded)
         return CP_REASON_ENCODING;
-    if (reply->sets_cookie)
+    if (reply->sets_cookie && !MUTANT("set-cookie-stored"))
         return CP_REASON_SET_COOKIE;
     if (reply->no_store)
         return CP_REASON_NO_STORE;
-    if (reply->vary_unkeyed)
+    if (reply->vary_unkeyed && !MUTANT("vary-ignored"))
         return CP_REASON_VARY;
     return CP_REASON_NONE;
 }
@@ -258,7 +258,7 @@ static enum cp_reason why_answer_is_not_kept(enum cp_era era, const struct cp_re
         return CP_REASON_WRONG_ID;
     if (!answer->is_object)
         return CP_REASON_RESULT_TYPE;
-    if (answer->is_error)
+    if (answer->is_error && !MUTANT("is-error-stored"))
         return CP_REASON_IS_ERROR;
     /* Absent means complete only where no version of the era writes it. */
     if (answer->type != CP_RESULT_COMPLETE && !(era == CP_ERA_LEGACY && answer->type == CP_RESULT_ABSENT))

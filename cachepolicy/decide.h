@@ -35,7 +35,6 @@ struct cp_caller {
     bool origin_allowed; /* no Origin header, or one on the allow list */
     bool wants_upstream; /* request Cache-Control: no-store or no-cache, or Pragma: no-cache */
     bool has_proof;      /* a header that the policy lists as per-request proof */
-    bool agrees;         /* cp_agree said CP_AGREES */
     bool
         body_is_plain; /* one Content-Type, application/json in UTF-8, no Content-Encoding: the upstream reads the bytes that were read here */
     bool hides_headers;  /* Connection names headers that do not travel on, although the key and the checks see them */

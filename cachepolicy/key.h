@@ -68,6 +68,9 @@ void cp_principal_of(struct cp_keyer *keyer, const struct cp_credential *credent
 /* No allocation. -DCP_KEY_TEST_COLLIDE (cachepolicy_collide_dep) makes every digest the same and leaves the check alone. */
 void cp_key_of(struct cp_keyer *keyer, const struct cp_question *question, const struct cp_share *share, struct cp_key *ret);
 
+/* Moves the key to another place that only this number leads to: what was stored under another epoch (sidecar/flow/standing.h) is out of reach. 0 changes nothing. */
+void cp_key_bind(struct cp_key *key, uint64_t epoch);
+
 /* A short name of a secret-bearing text for logs and tables: first 16 bytes of its keyed digest under a label. */
 void cp_digest_of(struct cp_keyer *keyer, const char *label, struct span text, uint8_t ret[16]);
 

@@ -3,6 +3,7 @@
 #include "sidecar/serve.h"
 
 #include "sidecar/base/log.h"
+#include "sidecar/flow/probe.h"
 #include "sidecar/front/listener.h"
 #include "sidecar/policy_file.h"
 #include "sidecar/settings.h"
@@ -23,6 +24,9 @@ struct house {
     struct cp_policy *policy;
     struct store *store;
     struct flow_shared shared;
+    struct flow *flows[FLOWS_MAX];
+    atomic_bool challenged;
+    atomic_size_t open_streams;
     struct listener *listener;
 };
 
@@ -136,7 +140,13 @@ static int open_listener(struct house *h)
     h->shared = (struct flow_shared){
         .store = h->store,
         .policy = h->policy,
-        .sessions = sessions_new(),
+        .standings = standings_new(h->settings.max_sessions * 2),
+        .proofs = proofs_new(h->settings.max_proofs),
+        .rate = rate_new(h->settings.insert_rate),
+        .probe_registry = probe_registry_new(),
+        .flows = h->flows,
+        .challenged = &h->challenged,
+        .open_streams = &h->open_streams,
         .upstream =
             {
                 .url = &h->url,
@@ -150,8 +160,9 @@ static int open_listener(struct house *h)
         .allowed_origin_count = h->settings.allow_origin.count,
         .max_entry_bytes = h->settings.max_entry_bytes,
         .max_key_bytes = h->settings.max_key_bytes,
+        .max_streams = h->settings.max_streams,
     };
-    if (h->shared.sessions == NULL)
+    if (h->shared.standings == NULL || h->shared.proofs == NULL || h->shared.rate == NULL || h->shared.probe_registry == NULL)
         return refuse("out of memory");
     if ((r = listener_new(&options, &h->listener, &error)) != 0)
         return refuse(*error.text != '\0' ? error.text : strerror(-r));
@@ -161,7 +172,10 @@ static int open_listener(struct house *h)
 static void close_house(struct house *h)
 {
     listener_free(h->listener);
-    sessions_free(h->shared.sessions);
+    probe_registry_free(h->shared.probe_registry);
+    rate_free(h->shared.rate);
+    proofs_free(h->shared.proofs);
+    standings_free(h->shared.standings);
     if (h->store != NULL)
         store_close(h->store);
     cp_policy_unref(h->policy);

@@ -10,6 +10,7 @@ enum type {
     TYPE_DURATION,
     TYPE_SIZE,
     TYPE_COUNT,
+    TYPE_NUMBER,
     TYPE_LIST,
 };
 
@@ -29,8 +30,9 @@ static const struct row rows[] = {
 #undef SETTING
 };
 
-#define COUNT_MAX 1024
-#define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
+#define COUNT_MAX  1024
+#define NUMBER_MAX (16 * 1024 * 1024)
+#define ROW_COUNT  (sizeof(rows) / sizeof(rows[0]))
 
 static const struct row *find_row(const char *name, size_t n)
 {
@@ -89,14 +91,16 @@ static int set(struct settings *s, const struct row *row, const char *said_as, c
             return -EINVAL;
         }
         return 0;
-    case TYPE_COUNT: {
-        char *end;
+    case TYPE_COUNT:
+    case TYPE_NUMBER: {
+        unsigned max = row->type == TYPE_COUNT ? COUNT_MAX : NUMBER_MAX;
         unsigned long n;
+        char *end;
 
         /* too large a number is ULONG_MAX; spaces and signs are no digits */
         n = strtoul(value, &end, 10);
-        if (*value < '0' || *value > '9' || *end != '\0' || n > COUNT_MAX) {
-            cp_error_set(reterr, "", 0, 0, "%s: '%.80s' is no number from 0 to %d", said_as, value, COUNT_MAX);
+        if (*value < '0' || *value > '9' || *end != '\0' || n > max) {
+            cp_error_set(reterr, "", 0, 0, "%s: '%.80s' is no number from 0 to %u", said_as, value, max);
             return -EINVAL;
         }
         *(uint64_t *)field = n;

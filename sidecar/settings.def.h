@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Settings of `serve`: one table feeds the struct, the flags, the environment names (MCPCACHED_<NAME>) and --help.
- * SETTING(field, "flag", TYPE, "default", "argument", "text") - TYPE: TEXT, DURATION (ms), SIZE (bytes), COUNT, LIST (flag may be repeated; comma-separated in
+ * SETTING(field, "flag", TYPE, "default", "argument", "text") - TYPE: TEXT, DURATION (ms), SIZE (bytes), COUNT (to 1024), NUMBER (to 16 Mi), LIST (flag may be repeated; comma-separated in
  * the environment). A default of "" means: not set. */
 SETTING(listen, "listen", TEXT, "127.0.0.1:8080", "ADDR:PORT",
         "where MCP clients connect; port 0 takes a free one and the log says which")
@@ -29,6 +29,13 @@ SETTING(max_body_bytes, "max-body", SIZE, "4MiB", "SIZE", "request body at most;
 SETTING(max_entry_bytes, "max-entry", SIZE, "2MiB", "SIZE", "result at most that is stored; larger ones pass through")
 SETTING(max_key_bytes, "max-key", SIZE, "64KiB", "SIZE",
         "canonical parameters at most that make a key; requests with larger ones pass through")
+SETTING(max_sessions, "max-sessions", NUMBER, "8192", "N",
+        "legacy sessions and credentials that are known at once; others have to be proven again")
+SETTING(max_proofs, "max-proofs", NUMBER, "65536", "N",
+        "acceptances by the upstream that are remembered at once (one for each caller, and for each caller and tool)")
+SETTING(max_streams, "max-streams", NUMBER, "1024", "N", "event streams (GET, subscriptions/listen) open at once; one more gets 503")
+SETTING(insert_rate, "insert-rate", NUMBER, "100", "N",
+        "results of one principal that are stored per second, ten times as many at once; 0: no limit")
 SETTING(drain_ms, "drain", DURATION, "5s", "TIME", "how long answers may take to finish after SIGTERM")
 SETTING(log_format, "log", TEXT, "text", "text|json", "format of the log on stderr")
 SETTING(log_level, "log-level", TEXT, "info", "error|warn|info|debug", "how much is logged; info has one line per request")

@@ -16,6 +16,7 @@ struct settings_list {
 #define SETTINGS_TYPE_DURATION int64_t
 #define SETTINGS_TYPE_SIZE     uint64_t
 #define SETTINGS_TYPE_COUNT    uint64_t
+#define SETTINGS_TYPE_NUMBER   uint64_t
 #define SETTINGS_TYPE_LIST     struct settings_list
 
 struct settings {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who asks. Always: every header that commonly carries a credential is part of the principal, whether the policy names it or not, because it
+/* Who asks. Not here: whether he is let in (admission.c). Always: every header that commonly carries a credential is part of the principal, whether the policy names it or not, because it
  * reaches the upstream and an answer may depend on it; the policy can only add to them. A header that is not in this list and not inert is part of every key
  * (request.c), so an unknown credential costs hits, never secrets. Thread: the flow's loop. */
 #include "sidecar/flow/caller.h"
@@ -56,10 +56,24 @@ bool caller_is_credential(const struct cp_policy *policy, struct span name)
     return false;
 }
 
-static void read_principal(struct flow *flow, h2o_req_t *req, struct cp_principal *ret)
+void identity_session_name(const struct identity *id, uint8_t ret[16])
+{
+    for (int i = 0; i != 16; ++i)
+        ret[i] = id->session[i] ^ id->principal.bytes[i];
+}
+
+uint64_t identity_owner(const struct identity *id)
+{
+    uint64_t owner;
+
+    memcpy(&owner, id->principal.bytes, sizeof(owner));
+    return owner;
+}
+
+/* Every credential header, Authorization first, then what the policy adds. */
+static size_t gather(struct flow *flow, h2o_req_t *req, struct cp_credential credentials[CREDENTIALS_MAX])
 {
     const struct cp_policy *policy = flow->shared->policy;
-    struct cp_credential credentials[CREDENTIALS_MAX];
     size_t count = CREDENTIAL_COUNT;
 
     for (size_t i = 0; i != CREDENTIAL_COUNT; ++i)
@@ -77,92 +91,135 @@ static void read_principal(struct flow *flow, h2o_req_t *req, struct cp_principa
         if (find_credential(name) < 0)
             credentials[count++] = (struct cp_credential){name, wire_header(req, name)};
     }
-    cp_principal_of(flow->keyer, credentials, count, ret);
+    return count;
 }
 
-static bool is_allowed_origin(const struct flow_shared *shared, struct span origin)
+/* Who the token says he is, in the place of the token. Unverified: his entries are found by it, and served only to a credential that the upstream accepts. */
+static bool read_claims(struct flow *flow, struct cp_credential *credentials, size_t count, struct identity *ret)
 {
-    for (size_t i = 0; i != shared->allowed_origin_count; ++i)
-        if (span_ieq(origin, span_of(shared->allowed_origins[i])))
-            return true;
-    return false;
-}
+    static const struct span claims_name = SPAN_OF("authorization claims");
+    const struct cp_policy *policy = flow->shared->policy;
 
-static void session_name(struct flow *flow, const struct cp_principal *principal, struct span session_id, uint8_t ret[16])
-{
-    flow->text.n = 0;
-    if (buf_add(&flow->text, principal->bytes, sizeof(principal->bytes)) != 0 || buf_add_span(&flow->text, session_id) != 0)
-        h2o_fatal("no memory");
-    cp_digest_of(flow->keyer, "session", buf_span(&flow->text), ret);
-}
-
-/* Sessions lie in the store too, under names that no question can have. */
-static void session_key(struct flow *flow, const uint8_t name[16], struct cp_key *ret)
-{
-    struct span text = {(const char *)name, 16};
-
-    memcpy(ret->digest, name, 16);
-    cp_digest_of(flow->keyer, "session entry", text, ret->digest + 16);
-    cp_digest_of(flow->keyer, "session check", text, ret->check);
-}
-
-void caller_learn_session(struct flow *flow, const struct cp_principal *principal, struct span session_id,
-                          const struct session *session)
-{
-    int64_t now_ms = store_now_ms(flow->shared->store);
-    struct store_entry entry = {
-        .stored_at_ms = now_ms,
-        .expires_at_ms = now_ms + CP_TTL_MAX_MS,
-        .scope = CP_SCOPE_SESSION,
-        .method = CP_METHOD_INITIALIZE,
-    };
-    char body[sizeof(session->version) + sizeof(session->client)];
-    struct cp_key key;
-    uint8_t name[16];
-
-    session_name(flow, principal, session_id, name);
-    sessions_learn(flow->shared->sessions, name, session, now_ms);
-    memcpy(body, session->version, sizeof(session->version));
-    memcpy(body + sizeof(session->version), session->client, sizeof(session->client));
-    entry.body = (struct span){body, sizeof(body)};
-    session_key(flow, name, &key);
-    store_put(flow->shared->store, &key, &entry);
-}
-
-/* A session that was opened before this process was. */
-static bool recall(struct flow *flow, h2o_req_t *req, const uint8_t name[16], int64_t now_ms, struct session *ret)
-{
-    struct store_entry entry;
-    struct cp_key key;
-
-    session_key(flow, name, &key);
-    if (flow_get(flow, req, &key, &entry) != STORE_HIT || entry.method != CP_METHOD_INITIALIZE ||
-        entry.body.n != sizeof(ret->version) + sizeof(ret->client) || now_ms - entry.stored_at_ms >= CP_TTL_MAX_MS)
+    flow->claims.n = 0;
+    if (cp_token_claims(&flow->reply_doc, &flow->text, credentials[0].value, policy->identity_claims, policy->identity_claim_count,
+                        &flow->claims) != 0)
         return false;
-    memcpy(ret->version, entry.body.p, sizeof(ret->version));
-    ret->version[sizeof(ret->version) - 1] = '\0';
-    memcpy(ret->client, entry.body.p + sizeof(ret->version), sizeof(ret->client));
-    sessions_learn(flow->shared->sessions, name, ret, now_ms);
+    credentials[0] = (struct cp_credential){claims_name, buf_span(&flow->claims)};
+    cp_principal_of(flow->keyer, credentials, count, &ret->principal);
     return true;
 }
 
-static void read_session(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
-                         int64_t now_ms, struct caller *ret)
+static int64_t real_s(h2o_req_t *req)
 {
+    return (int64_t)h2o_get_timestamp(req->conn->ctx, NULL, NULL)->tv_sec;
+}
+
+static int64_t expiry_of(struct flow *flow, struct span authorization)
+{
+    struct cp_token token;
+
+    if (authorization.p == NULL)
+        return -1;
+    cp_token_read(&flow->reply_doc, &flow->text, authorization, &token);
+    return token.has_exp ? token.exp_s : -1;
+}
+
+static void read_standing(struct flow *flow, struct span authorization, int64_t now_ms, struct identity *ret)
+{
+    struct standings *standings = flow->shared->standings;
+    struct standing standing;
+
+    standings_get(standings, ret->credential.bytes, &standing);
+    /* read once, then remembered with the standing */
+    ret->exp_s = standing.epoch != 0 ? standing.exp_s : expiry_of(flow, authorization);
+    if (standing.epoch == 0 && !ret->has_claims)
+        standing_recall(flow, ret->credential.bytes, ret->exp_s, now_ms, &standing);
+    ret->epochs[0] = ret->principal_epoch = standing.epoch;
+    if (ret->has_claims) {
+        standing_recall(flow, ret->principal.bytes, ret->exp_s, now_ms, &standing);
+        ret->principal_epoch = standing.epoch;
+    }
+}
+
+static void read_session(struct flow *flow, struct span session_id, int64_t now_ms, struct identity *id, struct session *ret)
+{
+    struct standing standing, by_id;
     uint8_t name[16];
 
+    ret->version[0] = '\0';
+    if (session_id.p == NULL)
+        return;
+    id->has_session = true;
+    cp_digest_of(flow->keyer, "session", session_id, id->session);
+    identity_session_name(id, name);
+    standing_recall(flow, name, -1, now_ms, &standing);
+    standings_get(flow->shared->standings, id->session, &by_id);
+    if (standing.epoch == 0 || (standing.since_ms <= by_id.ended_ms && !MUTANT("session-end-ignored")))
+        return;
+    id->epochs[1] = standing.epoch;
+    memcpy(ret, standing.payload, sizeof(*ret));
+    ret->version[sizeof(ret->version) - 1] = '\0';
+}
+
+static void identify(struct flow *flow, h2o_req_t *req, struct span session_id, int64_t now_ms, struct identity *ret,
+                     struct session *ret_session)
+{
+    struct cp_credential credentials[CREDENTIALS_MAX];
+    size_t count = gather(flow, req, credentials);
+    struct span authorization = credentials[0].value;
+
+    *ret = (struct identity){.exp_s = -1};
+    cp_principal_of(flow->keyer, credentials, count, &ret->credential);
+    if (MUTANT("key-without-caller"))
+        ret->credential = (struct cp_principal){.is_anonymous = ret->credential.is_anonymous};
+    ret->principal = ret->credential;
+    if (flow->shared->policy->identity_claim_count != 0 && authorization.p != NULL)
+        ret->has_claims = read_claims(flow, credentials, count, ret);
+    read_standing(flow, authorization, now_ms, ret);
+    if (MUTANT("claims-unadmitted") && ret->has_claims)
+        ret->credential = ret->principal;
+    ret->has_expired = ret->exp_s >= 0 && real_s(req) >= ret->exp_s;
+    read_session(flow, session_id, now_ms, ret, ret_session);
+}
+
+void caller_identify(struct flow *flow, h2o_req_t *req, struct span session, int64_t now_ms, struct identity *ret)
+{
+    struct session negotiated;
+
+    identify(flow, req, session, now_ms, ret, &negotiated);
+}
+
+bool caller_is_allowed_origin(const struct flow_shared *shared, const struct wire_request *wire)
+{
+    if (wire->origin.p == NULL)
+        return true;
+    if (wire->origin_repeated)
+        return false;
+    for (size_t i = 0; i != shared->allowed_origin_count; ++i)
+        if (span_ieq(wire->origin, span_of(shared->allowed_origins[i])))
+            return true;
+    return MUTANT("origin-ignored");
+}
+
+void caller_learn_session(struct flow *flow, struct identity *id, struct span session_id, const struct session *session,
+                          int64_t began_ms, int64_t now_ms)
+{
+    struct standing standing;
+    uint8_t name[16];
+
+    cp_digest_of(flow->keyer, "session", session_id, id->session);
+    id->has_session = true;
+    identity_session_name(id, name);
+    if (standing_accept(flow, name, (const char *)session, -1, began_ms, now_ms, &standing))
+        id->epochs[1] = standing.epoch;
+}
+
+static void read_version(const struct wire_request *wire, const struct cp_message *message, struct caller *ret)
+{
     ret->facts.version = wire->mirror.version.p != NULL ? span_trim(wire->mirror.version) : SPAN("2025-03-26");
     if (message->era == CP_ERA_MODERN) {
-        /* a session header means nothing in the modern era */
         ret->facts.version = message->version;
-        return;
-    }
-    if (wire->session.p == NULL)
-        return;
-    ret->session_id = wire->session;
-    ret->facts.has_session = true;
-    session_name(flow, &ret->principal, ret->session_id, name);
-    if (sessions_find(flow->shared->sessions, name, &ret->session) || recall(flow, req, name, now_ms, &ret->session)) {
+    } else if (ret->session.version[0] != '\0') {
         ret->facts.session_known = true;
         /* a header that contradicts what was negotiated: no version that the cache knows */
         if (wire->mirror.version.p != NULL && !span_eq(ret->facts.version, span_of(ret->session.version)))
@@ -176,21 +233,20 @@ void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *w
                  int64_t now_ms, struct caller *ret)
 {
     const struct cp_policy *policy = flow->shared->policy;
-    const char *header;
 
-    *ret = (struct caller){.session_id = SPAN_ABSENT};
-    read_principal(flow, req, &ret->principal);
-    if (MUTANT("key-without-caller"))
-        ret->principal = (struct cp_principal){.is_anonymous = ret->principal.is_anonymous};
-    ret->facts.is_anonymous = ret->principal.is_anonymous;
+    /* a session header means nothing in the modern era */
+    *ret = (struct caller){.session_id = message->era == CP_ERA_MODERN ? SPAN_ABSENT : wire->session};
+    identify(flow, req, ret->session_id, now_ms, &ret->id, &ret->session);
+    ret->facts.has_session = ret->id.has_session;
+    ret->facts.is_anonymous = ret->id.principal.is_anonymous;
     ret->facts.accepts_json = wire->accepts_json;
-    ret->facts.origin_allowed = wire->origin.p == NULL || (!wire->origin_repeated && is_allowed_origin(flow->shared, wire->origin));
+    ret->facts.origin_allowed = caller_is_allowed_origin(flow->shared, wire);
     ret->facts.body_is_plain = wire->body_is_plain;
     ret->facts.hides_headers = wire->hides_headers;
     ret->facts.wants_upstream = wire->wants_upstream;
     for (size_t i = 0; i != policy->proof_header_count; ++i)
-        ret->facts.has_proof |= wire_has_header(req, span_of(policy->proof_headers[i]));
-    ret->facts.agrees =
-        (!wire->too_many_params && cp_agree(message, &wire->mirror, &header) == CP_AGREES) || MUTANT("hit-without-header-check");
-    read_session(flow, req, wire, message, now_ms, ret);
+        ret->facts.has_proof |= wire_has_header(req, span_of(policy->proof_headers[i])) && !MUTANT("proof-ignored");
+    ret->agrees = (!wire->too_many_params && cp_agree(message, &wire->mirror, &ret->disagreeing) == CP_AGREES) ||
+                  MUTANT("hit-without-header-check");
+    read_version(wire, message, ret);
 }

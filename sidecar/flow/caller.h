@@ -1,26 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who asks: principal, session, and the header facts that a decision needs. Thread: the flow's loop. */
+/* Who asks: identity, session, and the header facts that a decision needs. Thread: the flow's loop. */
 #ifndef MCPCACHED_FLOW_CALLER_H
 #define MCPCACHED_FLOW_CALLER_H
 
 #include "sidecar/flow/flow.h"
 #include "sidecar/wire/headers.h"
 
-struct caller {
-    struct cp_caller facts;
-    struct cp_principal principal;
-    struct span session_id; /* legacy Mcp-Session-Id; absent in the modern era and when there is none */
-    struct session session; /* valid when facts.session_known */
+/* What a legacy session negotiated: the payload of its standing. */
+struct session {
+    char version[16];   /* protocol version, NUL-terminated; empty: not seen to be negotiated here */
+    uint8_t client[16]; /* digest of what the client said of itself (capabilities) */
+};
+_Static_assert(sizeof(struct session) == STANDING_PAYLOAD_BYTES, "a session is its standing's payload");
+
+/* Somebody, as keyed digests. Nothing in it is borrowed. A session is bound to the principal that uses it (sessions are no authentication). */
+struct identity {
+    struct cp_principal credential; /* every credential header, exactly as sent: whom the upstream accepts */
+    struct cp_principal
+        principal;       /* whose entries are his: the same, or with identity.claims what stays when a token is refreshed */
+    uint8_t session[16]; /* of the legacy session's id; zeros: none */
+    bool has_session, has_claims, has_expired;
+    uint64_t epochs[2];       /* standing of the credential and of the session; 0: none */
+    uint64_t principal_epoch; /* of the principal */
+    int64_t exp_s;            /* Unix time of the token's expiry as it says itself, -1: it does not */
 };
 
+/* Under which the session's standing is kept. */
+void identity_session_name(const struct identity *id, uint8_t ret[16]);
+/* Whose entries count together. */
+uint64_t identity_owner(const struct identity *id);
+
+struct caller {
+    struct cp_caller facts;
+    struct identity id;
+    struct span session_id;  /* legacy Mcp-Session-Id; absent in the modern era and when there is none */
+    struct session session;  /* valid when facts.session_known */
+    bool agrees;             /* headers and body say the same */
+    const char *disagreeing; /* the header that does not; NULL: none by name */
+};
+
+/* A message on the MCP path. */
 void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
                  int64_t now_ms, struct caller *ret);
+/* Any other request on it (GET, DELETE). session: its Mcp-Session-Id, or absent. */
+void caller_identify(struct flow *flow, h2o_req_t *req, struct span session, int64_t now_ms, struct identity *ret);
+
+bool caller_is_allowed_origin(const struct flow_shared *shared, const struct wire_request *wire);
 
 /* True for header names (lower case) that are part of the principal. */
 bool caller_is_credential(const struct cp_policy *policy, struct span name);
 
-/* Remembers what a session of this principal negotiated: at once for every loop, and in the store for after a restart. */
-void caller_learn_session(struct flow *flow, const struct cp_principal *principal, struct span session_id,
-                          const struct session *session);
+/* Remembers what a session of this caller negotiated, in an exchange that began at began_ms. */
+void caller_learn_session(struct flow *flow, struct identity *id, struct span session_id, const struct session *session,
+                          int64_t began_ms, int64_t now_ms);
 
 #endif

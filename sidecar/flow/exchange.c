@@ -13,6 +13,7 @@
 #include "sidecar/wire/events.h"
 #include "sidecar/wire/reply.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 /* Above this much unsent the upstream is asked to wait. */
@@ -37,16 +38,21 @@ struct exchange {
     struct span id; /* in body */
     int64_t began_ms;
     struct fill fill;
+    struct identity identity; /* whoever asked */
+    bool has_identity, proves, ends_session;
+    void (*on_done)(void *ctx, bool is_accepted); /* of a request of our own */
+    void *ctx;
 
     /* for the log */
     char http_method[16], path[128], method[64], name[160];
     size_t method_bytes, name_bytes;
 
     /* what the request is */
-    bool is_rpc, is_request, is_legacy_post, is_mcp_path, is_head;
+    bool is_rpc, is_request, is_legacy_post, is_mcp_path, is_head, is_stream, is_own;
     bool is_detached; /* its client left, and it runs on */
     enum cp_outcome outcome;
-    enum cp_reason reason;
+    enum cp_reason reason;      /* why it was not kept, in the end */
+    enum cp_reason find_reason; /* why an entry that was found was not the answer; NONE: none was found */
 
     /* the reply */
     enum tap tap;
@@ -79,6 +85,12 @@ void exchange_log(const struct exchange_note *n)
         LOG_INT_FIELD("status", n->status), LOG_INT_FIELD("ms", n->ms), LOG_INT_FIELD("bytes", (int64_t)n->bytes));
 }
 
+/* The first that applies. */
+static enum cp_reason reason_of(const struct exchange *x)
+{
+    return x->find_reason != CP_REASON_NONE ? x->find_reason : x->reason;
+}
+
 static void log_exchange(struct exchange *x)
 {
     const struct cp_rule *rule = x->fill.decision.rule;
@@ -89,7 +101,7 @@ static void log_exchange(struct exchange *x)
         .http_method = span_of(x->http_method),
         .path = span_of(x->path),
         .outcome = x->outcome,
-        .reason = x->reason,
+        .reason = reason_of(x),
         .rule = rule != NULL ? rule->pattern : NULL,
         .status = x->status,
         .ms = store_now_ms(x->flow->shared->store) - x->began_ms,
@@ -97,14 +109,32 @@ static void log_exchange(struct exchange *x)
     });
 }
 
+/* Whoever had a request of our own made hears of it; what is left of the reply runs out by itself. */
+static void done(struct exchange *x)
+{
+    void (*on_done)(void *ctx, bool is_accepted) = x->on_done;
+
+    x->on_done = NULL;
+    if (on_done == NULL)
+        return;
+    if (x->call != NULL)
+        upstream_call_hurry(x->call);
+    on_done(x->ctx, x->fill.is_accepted);
+}
+
 /* Both sides are through. */
 static void finish(struct exchange *x)
 {
-    log_exchange(x);
     h2o_linklist_unlink(&x->link);
     --x->flow->exchange_count;
     if (x->is_detached)
         --x->flow->detached_count;
+    if (x->is_stream)
+        atomic_fetch_sub_explicit(x->flow->shared->open_streams, 1, memory_order_relaxed);
+    if (x->is_own)
+        done(x);
+    else
+        log_exchange(x);
     cp_policy_unref(x->policy);
     buf_done(&x->collected);
     events_done(&x->events);
@@ -156,7 +186,7 @@ static enum cp_reason why_not_kept(const struct exchange *x)
 static void note_outcome(struct exchange *x, h2o_req_t *req)
 {
     if (x->fill.kind == FILL_STORE)
-        reply_note_miss(req, x->fill.is_stored, x->reason);
+        reply_note_miss(req, x->fill.is_stored, reason_of(x));
     else if (x->is_rpc)
         reply_note_bypass(req, x->reason);
 }
@@ -180,6 +210,21 @@ static void release_hold(struct exchange *x, size_t content_bytes)
         relay(x, buf_span(&x->collected));
 }
 
+/* Before the client can see the reply. A probe proves by its body. */
+static void learn(struct exchange *x, const struct wire_reply_facts *facts)
+{
+    if (x->has_identity)
+        admission_learn(x->flow, &x->identity,
+                        &(struct admission_facts){
+                            .status = x->status,
+                            .challenges = facts->challenges,
+                            .proves = x->proves,
+                            .ends_session = x->ends_session,
+                            .began_ms = x->began_ms,
+                        },
+                        store_now_ms(x->flow->shared->store));
+}
+
 static void on_head(void *data, const struct upstream_head *head)
 {
     struct exchange *x = data;
@@ -190,6 +235,7 @@ static void on_head(void *data, const struct upstream_head *head)
     x->status = head->status;
     x->content_bytes = head->content_bytes;
     wire_reply_read(head->status, head->headers, head->header_count, x->policy->vary_headers, x->policy->vary_header_count, &facts);
+    learn(x, &facts);
     fill_head(&x->fill, &facts);
     choose_tap(x, head);
     if (x->fill.kind == FILL_STORE)
@@ -224,6 +270,8 @@ static void on_body(void *data, struct span bytes)
         /* read before it is relayed: what the client does next may depend on what was learned */
         if (events_feed(&x->events, bytes, on_event, x) != 0)
             x->tap = TAP_NONE;
+        if (x->is_own && x->fill.is_judged)
+            done(x);
     } else if (x->tap == TAP_JSON) {
         if (x->collected.n + bytes.n > x->flow->shared->max_entry_bytes + ENVELOPE_BYTES) {
             if (x->fill.kind == FILL_STORE)
@@ -294,16 +342,24 @@ static void settle_fill(struct exchange *x, bool is_whole)
 static void on_end(void *data, enum upstream_end how)
 {
     struct exchange *x = data;
-    bool is_whole = how == UPSTREAM_COMPLETE;
+    bool is_whole = how == UPSTREAM_COMPLETE || how == UPSTREAM_SURPLUS;
     struct downstream *client;
 
     x->call = NULL;
+    if (!x->has_head && x->is_own) {
+        finish(x);
+        return;
+    }
     if (!x->has_head) {
         answer_error(x, how);
         finish(x);
         return;
     }
     settle_fill(x, is_whole);
+    if (how == UPSTREAM_SURPLUS && x->fill.is_stored) {
+        fill_withdraw(&x->fill);
+        x->reason = x->fill.reason;
+    }
     if (x->is_holding)
         release_hold(x, is_whole ? x->collected.n : x->content_bytes);
     client = x->client;
@@ -379,6 +435,7 @@ static void begin_fill(struct exchange *x, const struct exchange_plan *plan)
     struct fill *fill = &x->fill;
 
     fill->flow = x->flow;
+    fill->id_of_caller = &x->identity;
     fill->began_ms = x->began_ms;
     fill->body = (struct span){x->body, x->body_bytes};
     fill->id = x->id;
@@ -390,7 +447,6 @@ static void begin_fill(struct exchange *x, const struct exchange_plan *plan)
                plan->caller->facts.body_is_plain && !plan->caller->facts.hides_headers) {
         /* what the upstream reads is what was read here, or nothing is learned from it */
         fill->kind = FILL_SESSION;
-        fill->principal = plan->caller->principal;
     }
 }
 
@@ -407,7 +463,10 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     x->policy = cp_policy_ref(flow->shared->policy);
     x->began_ms = plan->now_ms;
     x->outcome = plan->outcome;
-    x->reason = plan->reason;
+    if (plan->outcome == CP_OUTCOME_MISS)
+        x->find_reason = plan->reason;
+    else
+        x->reason = plan->reason;
     x->is_mcp_path = plan->is_mcp_path;
     x->is_head = span_eq(plan->wire->method, SPAN("HEAD"));
     copy_text(x->path, sizeof(x->path), plan->wire->path);
@@ -426,15 +485,24 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
         x->method_bytes = copy_text(x->method, sizeof(x->method), m->method_text);
         x->name_bytes = copy_text(x->name, sizeof(x->name), m->name);
     }
+    if (plan->id != NULL) {
+        x->has_identity = true;
+        x->identity = *plan->id;
+        x->proves = is_get || span_eq(plan->wire->method, SPAN("POST"));
+        x->ends_session = span_eq(plan->wire->method, SPAN("DELETE"));
+    }
+    if ((x->is_stream = plan->is_stream))
+        atomic_fetch_add_explicit(flow->shared->open_streams, 1, memory_order_relaxed);
     begin_fill(x, plan);
     h2o_linklist_insert(&flow->exchanges, &x->link);
     ++flow->exchange_count;
 
-    request.head =
-        wire_request_head(req,
-                          flow->shared->host.p != NULL || plan->wire->authority.p == NULL ? flow->shared->upstream.url->authority
-                                                                                          : plan->wire->authority,
-                          x->fill.kind != FILL_NOTHING, &request.head_bytes);
+    request.head = wire_request_head(req,
+                                     &(struct wire_head){
+                                         .host = flow_host(flow, plan->wire),
+                                         .identity_encoding = x->fill.kind != FILL_NOTHING,
+                                     },
+                                     &request.head_bytes);
     if (request.head == NULL)
         h2o_fatal("no memory");
     request.body = (struct span){x->body, x->body_bytes};
@@ -448,4 +516,43 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     call = upstream_call_start(flow->upstream, &request, &callbacks, x);
     if (call != NULL)
         x->call = call;
+}
+
+struct exchange *exchange_begin_own(struct flow *flow, const struct exchange_own *own)
+{
+    struct exchange *x = h2o_mem_alloc(sizeof(*x));
+    struct upstream_request request = {
+        .head = own->head,
+        .head_bytes = own->head_bytes,
+        .body = {own->body, own->body_bytes},
+        .may_repeat = true,
+    };
+    struct upstream_call *call;
+
+    memset(x, 0, sizeof(*x));
+    x->flow = flow;
+    x->policy = cp_policy_ref(flow->shared->policy);
+    x->began_ms = own->now_ms;
+    x->is_mcp_path = true;
+    x->body = own->body;
+    x->body_bytes = own->body_bytes;
+    x->id = own->id;
+    x->has_identity = true;
+    x->identity = own->identity;
+    x->is_own = true;
+    x->on_done = own->on_done;
+    x->ctx = own->ctx;
+    x->fill.kind = FILL_PROBE;
+    x->fill.flow = flow;
+    x->fill.id_of_caller = &x->identity;
+    x->fill.began_ms = x->began_ms;
+    x->fill.body = request.body;
+    x->fill.id = x->id;
+    h2o_linklist_insert(&flow->exchanges, &x->link);
+    ++flow->exchange_count;
+    call = upstream_call_start(flow->upstream, &request, &callbacks, x);
+    if (call == NULL)
+        return NULL;
+    x->call = call;
+    return x;
 }

@@ -19,17 +19,32 @@ struct exchange;
 /* What the story so far found out. Copied as needed; nothing here must outlive the call. */
 struct exchange_plan {
     const struct wire_request *wire;
-    const struct cp_message *message; /* NULL: not a JSON-RPC POST on the MCP path */
-    const struct caller *caller;      /* NULL with message */
-    enum cp_outcome outcome;          /* MISS: a fill; BYPASS, WRITE: a pass */
-    enum cp_reason reason;
+    const struct cp_message *message;   /* NULL: not a JSON-RPC POST on the MCP path */
+    const struct caller *caller;        /* NULL with message */
+    const struct identity *id;          /* whom the reply tells something of; NULL: not on the MCP path */
+    enum cp_outcome outcome;            /* MISS: a fill; BYPASS, WRITE: a pass */
+    enum cp_reason reason;              /* MISS: why an entry that was found was not the answer */
     const struct cp_decision *decision; /* MISS only */
     const struct fill_keys *keys;       /* MISS only */
     bool is_mcp_path;
+    bool is_stream; /* counts against the open streams */
     int64_t now_ms;
 };
 
 void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan *plan);
+
+/* A request of our own in a caller's name: nobody waits for its reply but on_done, which comes exactly once. */
+struct exchange_own {
+    char *head, *body; /* taken */
+    size_t head_bytes, body_bytes;
+    struct span id; /* raw token, in body */
+    struct identity identity;
+    int64_t now_ms;
+    void (*on_done)(void *ctx, bool is_accepted); /* accepted: answered by a result */
+    void *ctx;
+};
+/* NULL: it is already done. */
+struct exchange *exchange_begin_own(struct flow *flow, const struct exchange_own *own);
 
 struct exchange *exchange_of_link(h2o_linklist_t *link);
 /* Upstream cancelled, client cut, exchange gone. */

@@ -24,7 +24,23 @@ static void learn_session(struct fill *fill, const struct cp_answer *answer, con
         return;
     memcpy(session.version, answer->version.p, answer->version.n);
     cp_digest_of(fill->flow->keyer, "client", message->client_info.p != NULL ? message->client_info : SPAN(""), session.client);
-    caller_learn_session(fill->flow, &fill->principal, (struct span){fill->session_id, fill->session_id_bytes}, &session);
+    caller_learn_session(fill->flow, fill->id_of_caller, (struct span){fill->session_id, fill->session_id_bytes}, &session,
+                         fill->began_ms, store_now_ms(fill->flow->shared->store));
+    admission_learn(fill->flow, fill->id_of_caller,
+                    &(struct admission_facts){.status = 200, .proves = true, .began_ms = fill->began_ms},
+                    store_now_ms(fill->flow->shared->store));
+}
+
+bool fill_bind(const struct fill_keys *keys, const struct identity *id, enum cp_scope scope, struct cp_key *ret)
+{
+    if (!keys->has_private || id->principal_epoch == 0)
+        return false;
+    *ret = keys->private_key;
+    cp_key_bind(ret, id->principal_epoch);
+    if (scope != CP_SCOPE_SESSION || !id->has_session)
+        return true;
+    cp_key_bind(ret, id->epochs[1]);
+    return id->epochs[1] != 0;
 }
 
 /* NONE when the answer is queued for the store. */
@@ -45,11 +61,18 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
         .scope = (uint8_t)storing->scope,
         .method = (uint8_t)message->method,
         .cost_ms = (uint32_t)(now_ms - fill->began_ms),
+        .owner = identity_owner(fill->id_of_caller),
         .name = message->name.p != NULL ? message->name : SPAN(""),
     };
+    struct cp_key key = fill->keys.public_key;
 
     if (is_public ? !fill->keys.has_public : !fill->keys.has_private)
         return CP_REASON_ANONYMOUS;
+    if (!admission_holds(fill->flow, fill->id_of_caller, fill->began_ms) ||
+        (!is_public && !fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key)))
+        return CP_REASON_UNPROVEN;
+    if (!rate_take(shared->rate, entry.owner, now_ms) && !MUTANT("rate-off"))
+        return CP_REASON_RATE;
     entry.expires_at_ms = now_ms + cp_lifetime_of(&fill->decision, storing->has_hint, storing->hint_ttl_ms) +
                           (lifetime->grace_ms > lifetime->stale_if_error_ms ? lifetime->grace_ms : lifetime->stale_if_error_ms);
     text->n = 0;
@@ -58,8 +81,7 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
     if (text->n > shared->max_entry_bytes)
         return CP_REASON_LARGE;
     entry.body = buf_span(text);
-    return store_put(shared->store, is_public ? &fill->keys.public_key : &fill->keys.private_key, &entry) ? CP_REASON_NONE
-                                                                                                          : CP_REASON_QUEUE;
+    return store_put(shared->store, &key, &entry) ? CP_REASON_NONE : CP_REASON_QUEUE;
 }
 
 /* The answer is not everybody's, or not any more: nobody may find an older one that was. Pages of one list share one scope, and the first is the one
@@ -72,6 +94,17 @@ static void drop_public(struct fill *fill, bool first_page_too)
         store_delete(store, &fill->keys.public_key);
     if (fill->keys.has_first_page && first_page_too)
         store_delete(store, &fill->keys.first_page);
+}
+
+/* A refusal inside the answer takes back what an earlier result had shown: servers refuse single tools that way too. */
+static void learn_grant(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
+{
+    if (!fill->reply.id_matches || fill->reply.status != 200)
+        return;
+    if (answer->has_result && !answer->has_error && !answer->is_error)
+        admission_grant(fill->flow, fill->id_of_caller, message, fill->began_ms);
+    else
+        admission_withdraw(fill->flow, fill->id_of_caller, message);
 }
 
 static void keep(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
@@ -102,7 +135,7 @@ static void judge(struct fill *fill, const struct cp_answer *answer)
 
     fill->is_judged = true;
     cp_message_parse(&message, &fill->flow->request_doc, fill->body);
-    fill->reply.id_matches = cp_answer_is_to(answer, fill->id);
+    fill->reply.id_matches = cp_answer_is_to(answer, fill->id) || MUTANT("wrong-id-stored");
     switch (fill->kind) {
     case FILL_NOTHING:
         break;
@@ -111,7 +144,15 @@ static void judge(struct fill *fill, const struct cp_answer *answer)
             learn_session(fill, answer, &message);
         break;
     case FILL_STORE:
+        learn_grant(fill, answer, &message);
         keep(fill, answer, &message);
+        break;
+    case FILL_PROBE:
+        fill->is_accepted = fill->reply.status == 200 && fill->reply.id_matches && answer->has_result && !answer->has_error;
+        if (fill->is_accepted)
+            admission_learn(fill->flow, fill->id_of_caller,
+                            &(struct admission_facts){.status = 200, .proves = true, .began_ms = fill->began_ms},
+                            store_now_ms(fill->flow->shared->store));
         break;
     }
 }
@@ -143,6 +184,21 @@ void fill_event(struct fill *fill, struct span data, bool lost)
         /* an array may hold a request of the server's, and so may what cannot be read */
         fill->is_doubtful = true;
     }
+}
+
+void fill_withdraw(struct fill *fill)
+{
+    struct store *store = fill->flow->shared->store;
+    struct cp_key key;
+
+    if (!fill->is_stored)
+        return;
+    fill->is_stored = false;
+    fill->reason = CP_REASON_UNREADABLE;
+    if (fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key))
+        store_delete(store, &key);
+    if (fill->keys.has_public)
+        store_delete(store, &fill->keys.public_key);
 }
 
 void fill_done(struct fill *fill)

@@ -5,9 +5,9 @@
 #ifndef MCPCACHED_FLOW_FILL_H
 #define MCPCACHED_FLOW_FILL_H
 
-#include "sidecar/flow/caller.h"
+#include "sidecar/flow/admission.h"
 
-/* The names under which an answer may lie. */
+/* The names under which an answer may lie; the private one still to be bound to the epochs of whoever asks (fill_bind). */
 struct fill_keys {
     struct cp_key private_key, public_key;
     struct cp_key first_page; /* of a list that this request asks a later page of, in the public arm */
@@ -18,7 +18,11 @@ enum fill_kind {
     FILL_NOTHING, /* the reply is none of the cache's business */
     FILL_STORE,   /* a lookup that missed */
     FILL_SESSION, /* an initialize of the session-based versions */
+    FILL_PROBE,   /* a request of our own: whether it was answered by a result */
 };
+
+/* The private key, bound. False: who asks has no standing, so nothing is kept for him. */
+bool fill_bind(const struct fill_keys *keys, const struct identity *id, enum cp_scope scope, struct cp_key *ret);
 
 struct fill {
     enum fill_kind kind;
@@ -27,11 +31,12 @@ struct fill {
     int64_t began_ms;
     struct cp_decision decision; /* its rule is borrowed from the policy that the exchange holds */
     struct fill_keys keys;
-    struct cp_principal principal; /* FILL_SESSION */
+    struct identity *id_of_caller; /* borrowed from the exchange, which keeps it up to date */
     struct cp_reply reply;
     char *session_id; /* owned; FILL_SESSION */
     size_t session_id_bytes;
     bool is_judged, is_stored;
+    bool is_accepted;      /* FILL_PROBE: by a result */
     bool is_doubtful;      /* something came before the final reply that could not be read */
     enum cp_reason reason; /* why nothing is stored; NONE while nothing speaks against it */
 };
@@ -44,6 +49,8 @@ void fill_reply(struct fill *fill, struct span text);
 void fill_event(struct fill *fill, struct span data, bool lost);
 /* The reply came whole but could not be judged: it was too large to be read. */
 void fill_unread(struct fill *fill);
+/* What was stored shall not stand: after the judged reply came something that belongs to none. */
+void fill_withdraw(struct fill *fill);
 void fill_done(struct fill *fill);
 
 #endif

@@ -3,9 +3,44 @@
 #include "sidecar/flow/flow.h"
 
 #include "sidecar/flow/exchange.h"
+#include "sidecar/flow/probe.h"
+#include "sidecar/wire/headers.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+static void challenge_name(struct flow *flow, uint8_t ret[16])
+{
+    cp_digest_of(flow->keyer, "challenged", span_of(flow->shared->upstream.url->text), ret);
+}
+
+void flow_note_challenge(struct flow *flow, int64_t now_ms)
+{
+    struct standing standing;
+    uint8_t name[16];
+
+    atomic_store_explicit(flow->shared->challenged, true, memory_order_release);
+    challenge_name(flow, name);
+    standing_accept(flow, name, NULL, -1, now_ms, now_ms, &standing);
+}
+
+static void recall_challenge(struct flow *flow)
+{
+    struct standing standing;
+    uint8_t name[16];
+
+    challenge_name(flow, name);
+    standing_recall(flow, name, -1, store_now_ms(flow->shared->store), &standing);
+    if (standing.epoch != 0)
+        atomic_store_explicit(flow->shared->challenged, true, memory_order_release);
+}
+
+struct span flow_host(const struct flow *flow, const struct wire_request *wire)
+{
+    if (flow->shared->host.p != NULL)
+        return flow->shared->host;
+    return wire->authority.p != NULL ? wire->authority : flow->shared->upstream.url->authority;
+}
 
 int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detached_max, struct flow **ret)
 {
@@ -25,6 +60,8 @@ int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detach
         return r;
     }
     flow->upstream = upstream_new(&shared->upstream, ctx);
+    probes_open(flow);
+    recall_challenge(flow);
     *ret = flow;
     return 0;
 }
@@ -41,6 +78,7 @@ enum store_lookup flow_get(struct flow *flow, h2o_req_t *req, const struct cp_ke
 
 void flow_stop(struct flow *flow)
 {
+    probes_stop(flow);
     while (!h2o_linklist_is_empty(&flow->exchanges))
         exchange_kill(exchange_of_link(flow->exchanges.next));
 }
@@ -49,6 +87,7 @@ void flow_free(struct flow *flow)
 {
     if (flow == NULL)
         return;
+    probes_close(flow);
     upstream_free(flow->upstream);
     store_reader_free(flow->reader);
     cp_keyer_free(flow->keyer);
@@ -58,5 +97,6 @@ void flow_free(struct flow *flow)
     buf_done(&flow->mcp_params);
     buf_done(&flow->vary);
     buf_done(&flow->text);
+    buf_done(&flow->claims);
     free(flow);
 }

@@ -4,21 +4,38 @@
 #ifndef MCPCACHED_FLOW_FLOW_H
 #define MCPCACHED_FLOW_FLOW_H
 
-#include "sidecar/flow/sessions.h"
+#include "sidecar/flow/proofs.h"
+#include "sidecar/flow/rate.h"
+#include "sidecar/flow/standing.h"
 #include "sidecar/store/store.h"
 #include "sidecar/upstream/upstream.h"
 
 #include <h2o.h>
+#include <stdatomic.h>
+
+/* Loops that can tell each other of probes. */
+#define FLOWS_MAX 64
+
+struct flow;
+struct probe_registry;
+struct wire_request;
 
 struct flow_shared {
     struct store *store;
     struct cp_policy *policy;
-    struct sessions *sessions; /* any thread */
+    /* any thread */
+    struct standings *standings;
+    struct proofs *proofs;
+    struct rate *rate;
+    struct probe_registry *probe_registry;
+    struct flow **flows;     /* FLOWS_MAX; under the registry's lock */
+    atomic_bool *challenged; /* the upstream was seen to ask somebody for credentials, or to refuse somebody */
+    atomic_size_t *open_streams;
     struct upstream_options upstream;
     struct span host; /* Host sent upstream; absent: the client's own */
     char *const *allowed_origins;
     size_t allowed_origin_count;
-    size_t max_entry_bytes, max_key_bytes;
+    size_t max_entry_bytes, max_key_bytes, max_streams;
 };
 
 struct flow {
@@ -30,13 +47,21 @@ struct flow {
     h2o_linklist_t exchanges; /* under way, for shutdown */
     size_t exchange_count;
     size_t detached_count, detached_max; /* exchanges that run on without their client */
+    unsigned index;                      /* in shared->flows; FLOWS_MAX: not there */
+    h2o_linklist_t probes;               /* that somebody here waits for */
+    h2o_timeout_t probe_timeout;
+    h2o_multithread_receiver_t probe_receiver;
     /* scratch, valid within one callback */
     struct cp_json_doc request_doc, reply_doc;
-    struct buf params, mcp_params, vary, text;
+    struct buf params, mcp_params, vary, text, claims;
 };
 
 /* 0 or -errno. */
 int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detached_max, struct flow **ret);
+/* The upstream was seen to challenge: remembered, also over a restart. */
+void flow_note_challenge(struct flow *flow, int64_t now_ms);
+/* What Host says upstream. */
+struct span flow_host(const struct flow *flow, const struct wire_request *wire);
 /* store_get for a request: what is found lives in its pool. */
 enum store_lookup flow_get(struct flow *flow, h2o_req_t *req, const struct cp_key *key, struct store_entry *ret);
 /* After flow_stop and the end of every request. */

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The story of a request, top to bottom in request_handle. Not here: what happens after it was forwarded (exchange.c), what a decision is made
+/* The story of a request, top to bottom in tell. Not here: what happens after it was forwarded (exchange.c), what a decision is made
  * of (cachepolicy/decide.c). Always: nothing on the way to a hit blocks or allocates outside the request's pool and the loop's scratch, and it locks (shortly) only while a put to
  * a neighbouring key waits for its commit; a store that fails is a miss. Thread: the flow's loop. */
 #include "sidecar/flow/request.h"
 
 #include "sidecar/flow/exchange.h"
+#include "sidecar/flow/probe.h"
 #include "sidecar/wire/reply.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
 
 /* The path without its query is the one the upstream serves MCP on. */
 static bool is_mcp_path(const struct flow *flow, struct span path)
@@ -89,7 +93,7 @@ static enum cp_reason make_keys(struct flow *flow, h2o_req_t *req, struct wire_r
         .method = message->method,
         .definition = SPAN_ABSENT,
     };
-    struct cp_share share = {.principal = &caller->principal, .session = caller->session_id};
+    struct cp_share share = {.principal = &caller->id.principal, .session = caller->session_id};
 
     flow->params.n = flow->mcp_params.n = 0;
     if (cp_message_canonical(message, rule != NULL ? rule->ignore : NULL, rule != NULL ? rule->ignore_count : 0, &flow->params) !=
@@ -144,9 +148,11 @@ static bool is_beside_first_page(struct flow *flow, h2o_req_t *req, const struct
 
 /* The private arm first: what is kept for this caller is closer to him than what is kept for everybody. */
 static bool find(struct flow *flow, h2o_req_t *req, const struct cp_decision *decision, const struct fill_keys *keys,
-                 int64_t now_ms, struct store_entry *ret, struct cp_age *ret_age)
+                 const struct identity *id, int64_t now_ms, struct store_entry *ret, struct cp_age *ret_age)
 {
-    if (keys->has_private && is_fresh(flow, req, &keys->private_key, decision, now_ms, ret, ret_age))
+    struct cp_key key;
+
+    if (fill_bind(keys, id, decision->private_scope, &key) && is_fresh(flow, req, &key, decision, now_ms, ret, ret_age))
         return true;
     return keys->has_public && is_fresh(flow, req, &keys->public_key, decision, now_ms, ret, ret_age) &&
            cp_is_public_granted(decision, ret->has_hint, ret->hint_ttl_ms) && is_beside_first_page(flow, req, keys, ret);
@@ -180,7 +186,88 @@ static void answer_hit(struct flow *flow, h2o_req_t *req, const struct wire_requ
     reply_hit_send(req, &hit);
 }
 
-void request_handle(struct flow *flow, h2o_req_t *req)
+/* A refusal of our own. message: NULL when there is none to answer. */
+static void refuse(h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message, struct reply_error *error)
+{
+    bool is_request = message != NULL && message->kind == CP_KIND_REQUEST;
+
+    error->is_rpc = true;
+    error->id = is_request ? message->id : SPAN_ABSENT;
+    exchange_log(&(struct exchange_note){
+        .method = is_request ? message->method_text : SPAN_ABSENT,
+        .name = is_request ? message->name : SPAN_ABSENT,
+        .http_method = wire->method,
+        .path = wire->path,
+        .outcome = CP_OUTCOME_ERROR,
+        .reason = error->reason,
+        .status = error->status,
+    });
+    reply_error_send(req, error);
+}
+
+/* 2026-07-28 basic/transports/streamable-http, "Server Validation": whoever answers from the body owes this check, and its error. */
+static void refuse_disagreement(h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
+                                const char *header)
+{
+    size_t cap = strlen(header) + 64;
+    char *text = h2o_mem_alloc_pool(&req->pool, cap);
+
+    snprintf(text, cap, "%s and the body of the request do not say the same", header);
+    refuse(req, wire, message, &(struct reply_error){.status = 400, .code = -32020, .text = text, .reason = CP_REASON_HEADER});
+}
+
+/* An Origin that the operator's list does not have (2025-11-25 and 2026-07-28 basic/transports: such a request gets 403). Without a list the upstream judges
+ * alone. A preflight asks for no data. */
+static bool is_foreign(const struct flow *flow, const struct wire_request *wire)
+{
+    return flow->shared->allowed_origin_count != 0 && !caller_is_allowed_origin(flow->shared, wire) &&
+           !span_eq(wire->method, SPAN("OPTIONS"));
+}
+
+static void refuse_origin(h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message)
+{
+    refuse(req, wire, message,
+           &(struct reply_error){
+               .status = 403, .code = -32600, .text = "this Origin is not allowed here", .reason = CP_REASON_ORIGIN});
+}
+
+/* Forwards, unless it would be one stream too many. */
+static void forward(struct flow *flow, h2o_req_t *req, struct exchange_plan *plan)
+{
+    const struct cp_message *m = plan->message;
+
+    plan->is_stream = plan->is_mcp_path && (span_eq(plan->wire->method, SPAN("GET")) ||
+                                            (m != NULL && m->kind == CP_KIND_REQUEST && m->method == CP_METHOD_LISTEN));
+    if (plan->is_stream && !MUTANT("streams-unlimited") &&
+        atomic_load_explicit(flow->shared->open_streams, memory_order_relaxed) >= flow->shared->max_streams) {
+        refuse(req, plan->wire, m,
+               &(struct reply_error){
+                   .status = 503, .text = "too many streams are open", .retry_after_s = 5, .reason = CP_REASON_STREAMS});
+        return;
+    }
+    exchange_begin(flow, req, plan);
+}
+
+/* How often the story is told: again, when a probe was waited for. */
+enum telling { FIRST, PROBED_WELL, PROBED_BADLY };
+
+/* What is no JSON-RPC POST on the MCP path. */
+static void pass(struct flow *flow, h2o_req_t *req, struct exchange_plan *plan)
+{
+    struct identity id;
+
+    if (plan->is_mcp_path) {
+        if (is_foreign(flow, plan->wire)) {
+            refuse_origin(req, plan->wire, NULL);
+            return;
+        }
+        caller_identify(flow, req, plan->wire->session, plan->now_ms, &id);
+        plan->id = &id;
+    }
+    forward(flow, req, plan);
+}
+
+static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
 {
     struct wire_request wire;
     struct cp_message message;
@@ -195,18 +282,24 @@ void request_handle(struct flow *flow, h2o_req_t *req)
         .reason = CP_REASON_METHOD,
         .now_ms = store_now_ms(flow->shared->store),
     };
+    bool is_found;
 
     wire_request_read(req, &wire);
     plan.is_mcp_path = is_mcp_path(flow, wire.path);
     if (!plan.is_mcp_path || !span_eq(wire.method, SPAN("POST"))) {
-        exchange_begin(flow, req, &plan);
+        pass(flow, req, &plan);
         return;
     }
 
     cp_message_parse(&message, &flow->request_doc, (struct span){req->entity.base, req->entity.len});
+    if (is_foreign(flow, &wire)) {
+        refuse_origin(req, &wire, &message);
+        return;
+    }
     caller_read(flow, req, &wire, &message, plan.now_ms, &caller);
     plan.message = &message;
     plan.caller = &caller;
+    plan.id = &caller.id;
 
     cp_decide(flow->shared->policy, &message, &caller.facts, &decision);
     plan.reason = decision.reason;
@@ -215,16 +308,52 @@ void request_handle(struct flow *flow, h2o_req_t *req)
     if (decision.action == CP_ACTION_LOOKUP)
         plan.reason = make_keys(flow, req, &wire, &message, &caller, &decision, &keys);
     if (decision.action != CP_ACTION_LOOKUP || plan.reason != CP_REASON_NONE) {
-        exchange_begin(flow, req, &plan);
+        forward(flow, req, &plan);
         return;
     }
 
-    if (find(flow, req, &decision, &keys, plan.now_ms, &entry, &age)) {
-        answer_hit(flow, req, &wire, &message, &caller, &decision, &entry, &age, plan.now_ms);
+    is_found = find(flow, req, &decision, &keys, &caller.id, plan.now_ms, &entry, &age);
+    if (is_found) {
+        switch (admission_of(flow, &caller.id, &message, &entry, telling == PROBED_WELL, plan.now_ms)) {
+        case ADMISSION_PROVEN:
+            if (caller.agrees)
+                answer_hit(flow, req, &wire, &message, &caller, &decision, &entry, &age, plan.now_ms);
+            else if (message.era == CP_ERA_MODERN && caller.disagreeing != NULL)
+                refuse_disagreement(req, &wire, &message, caller.disagreeing);
+            else
+                break;
+            return;
+        case ADMISSION_LAPSED:
+            if (telling == FIRST && flow->shared->policy->probe && probe_join(flow, req, &wire, &message, &caller, plan.now_ms))
+                return;
+            plan.reason = CP_REASON_UNPROVEN;
+            break;
+        case ADMISSION_UNPROVEN:
+            plan.reason = CP_REASON_UNPROVEN;
+            break;
+        case ADMISSION_EXPIRED:
+            plan.reason = CP_REASON_EXPIRED;
+            break;
+        }
+    }
+    if (!caller.agrees) {
+        /* the upstream refuses it, and nothing is learned from what it says */
+        plan.reason = CP_REASON_HEADER;
+        forward(flow, req, &plan);
         return;
     }
     plan.outcome = CP_OUTCOME_MISS;
     plan.decision = &decision;
     plan.keys = &keys;
-    exchange_begin(flow, req, &plan);
+    forward(flow, req, &plan);
+}
+
+void request_handle(struct flow *flow, h2o_req_t *req)
+{
+    tell(flow, req, FIRST);
+}
+
+void request_resume(struct flow *flow, h2o_req_t *req, bool is_accepted)
+{
+    tell(flow, req, is_accepted ? PROBED_WELL : PROBED_BADLY);
 }

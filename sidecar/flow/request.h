@@ -2,7 +2,8 @@
 /* The story of a request.
  *
  * A hit: the body is read as a message; the policy decides that it may be looked up; who asks and what is asked make a key; the store has a fresh entry under it; its
- * bytes go out with the caller's own id and the lifetime that is left. Nothing is sent upstream.
+ * bytes go out with the caller's own id and the lifetime that is left, when there is proof that the upstream would answer this caller (admission.h). Nothing is sent upstream, or, when
+ * only the recent sign of life is missing, a probe (probe.h) first.
  *
  * A miss: no usable entry. The request is forwarded as it is, the reply relayed as it comes, and read along; when it is a complete result that the
  * policy lets be kept, it is stored under the key for whom it may be shared with.
@@ -16,5 +17,7 @@
 
 /* Takes the request: it is answered now or later. */
 void request_handle(struct flow *flow, h2o_req_t *req);
+/* The same for one that waited for a probe (probe.h): is_accepted says how it was answered. */
+void request_resume(struct flow *flow, h2o_req_t *req, bool is_accepted);
 
 #endif

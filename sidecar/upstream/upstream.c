@@ -314,7 +314,7 @@ static void read_body(struct upstream_call *call)
     }
     h2o_buffer_consume(&sock->input, (size_t)used);
     if (call->body.is_complete) {
-        end(call, UPSTREAM_COMPLETE, call->keeps_alive);
+        end(call, sock->input->size != 0 ? UPSTREAM_SURPLUS : UPSTREAM_COMPLETE, call->keeps_alive);
         return;
     }
     if (call->is_hurried && !call->is_paused)

@@ -39,6 +39,7 @@ void upstream_free(struct upstream *u);
 
 enum upstream_end {
     UPSTREAM_COMPLETE,  /* the whole reply came */
+    UPSTREAM_SURPLUS,   /* the whole reply came, and more: which of it answers what is not certain */
     UPSTREAM_CONNECT,   /* could not be reached (nothing was sent) */
     UPSTREAM_TIMEOUT,   /* connecting or the head took too long, or a hurried body paused too long */
     UPSTREAM_RESET,     /* closed or broke before a head came */

@@ -360,12 +360,21 @@ static bool has_connection_header(const h2o_header_t *headers, size_t count)
     return false;
 }
 
-char *wire_request_head(h2o_req_t *req, struct span host, bool identity_encoding, size_t *ret_bytes)
+/* What only the request that carries it means: it mirrors its body, resumes its stream, or follows its trace. */
+static bool is_of_one_request(struct span name)
+{
+    return (name.n > 10 && memcmp(name.p, "mcp-param-", 10) == 0) || span_eq(name, SPAN("mcp-method")) ||
+           span_eq(name, SPAN("mcp-name")) || span_eq(name, SPAN("last-event-id")) || span_eq(name, SPAN("traceparent")) ||
+           span_eq(name, SPAN("tracestate"));
+}
+
+char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t *ret_bytes)
 {
     const h2o_header_t *headers = req->headers.entries;
     size_t count = req->headers.size;
     bool connection = has_connection_header(headers, count);
-    size_t cap = req->input.method.len + req->input.path.len + host.n + 160;
+    size_t cap = req->input.method.len + req->input.path.len + options->host.n + options->own_method.n + 200;
+    size_t body_bytes = options->is_own ? options->body_bytes : req->entity.len;
     char *head, *p;
 
     for (size_t i = 0; i != count; ++i)
@@ -382,15 +391,22 @@ char *wire_request_head(h2o_req_t *req, struct span host, bool identity_encoding
     ADD_LITERAL(" ");
     ADD(req->input.path.base, req->input.path.len);
     ADD_LITERAL(" HTTP/1.1\r\nHost: ");
-    ADD(host.p, host.n);
+    ADD(options->host.p, options->host.n);
     ADD_LITERAL("\r\n");
+    if (options->own_method.p != NULL) {
+        ADD_LITERAL("Mcp-Method: ");
+        ADD(options->own_method.p, options->own_method.n);
+        ADD_LITERAL("\r\n");
+    }
     for (size_t i = 0; i != count; ++i) {
         const h2o_header_t *h = &headers[i];
         struct span name = span_iov(*h->name);
 
         if (name.n == 0 || is_hop_by_hop(name) || (connection && is_named_by_connection(headers, count, name)))
             continue;
-        if (identity_encoding && span_eq(name, SPAN("accept-encoding")))
+        if (options->identity_encoding && span_eq(name, SPAN("accept-encoding")))
+            continue;
+        if (options->is_own && is_of_one_request(name))
             continue;
         if (MUTANT("session-header-dropped") && span_eq(name, SPAN("mcp-session-id")))
             continue;
@@ -399,12 +415,12 @@ char *wire_request_head(h2o_req_t *req, struct span host, bool identity_encoding
         ADD(h->value.base, h->value.len);
         ADD_LITERAL("\r\n");
     }
-    if (identity_encoding)
+    if (options->identity_encoding)
         ADD_LITERAL("Accept-Encoding: identity\r\n");
     /* a method that usually has a body says that it has none, or the peer may wait for one */
-    if (req->entity.base != NULL || span_eq(span_iov(req->input.method), SPAN("POST")) ||
+    if (options->is_own || req->entity.base != NULL || span_eq(span_iov(req->input.method), SPAN("POST")) ||
         span_eq(span_iov(req->input.method), SPAN("PUT")) || span_eq(span_iov(req->input.method), SPAN("PATCH")))
-        p += sprintf(p, "Content-Length: %zu\r\n", req->entity.len);
+        p += sprintf(p, "Content-Length: %zu\r\n", body_bytes);
     ADD_LITERAL("\r\n");
 #undef ADD_LITERAL
 #undef ADD
@@ -494,6 +510,8 @@ void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char
             ret->session = value;
         } else if (span_eq(name, SPAN("date"))) {
             ret->date = value;
+        } else if (span_eq(name, SPAN("www-authenticate"))) {
+            ret->challenges = true;
         }
     }
 }

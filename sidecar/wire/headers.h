@@ -41,16 +41,24 @@ bool wire_has_header(h2o_req_t *req, struct span name);
  * they say nothing that the key does not. */
 bool wire_is_inert(struct span name, bool is_mirrored);
 
-/* The head of the request to be sent upstream: request line and path as they came, our own framing, hop-by-hop headers (RFC 9110 7.6.1, also those that Connection names)
- * and headers with an empty name dropped, all others as they are. host: what Host says. identity_encoding: ask for a reply
- * that is not encoded, so that it can be read. Owned by the caller (free). NULL when memory is short. */
-char *wire_request_head(h2o_req_t *req, struct span host, bool identity_encoding, size_t *ret_bytes);
+/* The head of a request to be sent upstream in this one's name. */
+struct wire_head {
+    struct span host;       /* what Host says */
+    bool identity_encoding; /* ask for a reply that is not encoded, so that it can be read */
+    bool is_own;            /* a request of our own with the same credentials: another body, and no mirror headers of this one's */
+    struct span own_method; /* Mcp-Method of our own; absent: none (legacy) */
+    size_t body_bytes;      /* of our own */
+};
+/* Request line and path as they came, our own framing, hop-by-hop headers (RFC 9110 7.6.1, also those that Connection names) and headers with an empty name dropped, all
+ * others as they are. Owned by the caller (free). NULL when memory is short. */
+char *wire_request_head(h2o_req_t *req, const struct wire_head *head, size_t *ret_bytes);
 
 /* What the cache must know of an upstream reply's headers. */
 struct wire_reply_facts {
     struct cp_reply reply; /* server_asked and id_matches are left alone */
     struct span session;   /* Mcp-Session-Id, borrowed from the headers */
     struct span date;      /* borrowed from the headers */
+    bool challenges;       /* WWW-Authenticate */
 };
 /* keyed_headers: lower-case names of the request headers that are in the key, for Vary. */
 void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char *const *keyed_headers, size_t keyed_count,

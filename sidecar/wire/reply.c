@@ -79,12 +79,13 @@ void reply_note_miss(h2o_req_t *req, bool stored, enum cp_reason reason)
     /* just fetched, unless the upstream is a cache itself and says otherwise */
     if (h2o_find_header_by_str(&req->res.headers, H2O_STRLIT("age"), -1) == -1)
         add_header(req, H2O_STRLIT("age"), h2o_iovec_init(H2O_STRLIT("0")));
-    if (stored) {
-        add_cache_status(req, h2o_iovec_init(H2O_STRLIT("mcpcached; fwd=miss; stored")));
-    } else if (reason != CP_REASON_NONE) {
+    if (reason != CP_REASON_NONE) {
         char *p = h2o_mem_alloc_pool(&req->pool, 64);
 
-        add_cache_status(req, h2o_iovec_init(p, (size_t)snprintf(p, 64, "mcpcached; fwd=miss; detail=%s", cp_reason_word(reason))));
+        add_cache_status(req, h2o_iovec_init(p, (size_t)snprintf(p, 64, "mcpcached; fwd=miss%s; detail=%s",
+                                                                 stored ? "; stored" : "", cp_reason_word(reason))));
+    } else if (stored) {
+        add_cache_status(req, h2o_iovec_init(H2O_STRLIT("mcpcached; fwd=miss; stored")));
     } else {
         add_cache_status(req, h2o_iovec_init(H2O_STRLIT("mcpcached; fwd=miss")));
     }

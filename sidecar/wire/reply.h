@@ -20,7 +20,8 @@ struct reply_hit {
 /* Answers 200 with the stored result: only the id and the ttlMs value are spliced, every other byte is the upstream's. */
 void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit);
 
-/* What the cache did, for answers that it looked at but did not give. stored: known to have been queued for the store. */
+/* What the cache did, for answers that it looked at but did not give. stored: known to have been queued for the store. reason: why it did not answer
+ * although it could have, or why the answer is not kept. */
 void reply_note_miss(h2o_req_t *req, bool stored, enum cp_reason reason);
 void reply_note_bypass(h2o_req_t *req, enum cp_reason reason);
 

@@ -40,12 +40,11 @@ enum {
     BAD_ORIGIN = 1 << 2,
     WANTS_UPSTREAM = 1 << 3,
     PROOF = 1 << 4,
-    DISAGREES = 1 << 5,
-    NO_SESSION = 1 << 6,
-    UNKNOWN_SESSION = 1 << 7,
-    HIDES = 1 << 8,
-    STRANGE_BODY = 1 << 9,
-    EVERYTHING = (1 << 10) - 1,
+    NO_SESSION = 1 << 5,
+    UNKNOWN_SESSION = 1 << 6,
+    HIDES = 1 << 7,
+    STRANGE_BODY = 1 << 8,
+    EVERYTHING = (1 << 9) - 1,
 };
 
 /* One decision and all that it borrows from. */
@@ -72,7 +71,6 @@ static void decide(struct situation *s, const char *policy, const char *body, un
         .origin_allowed = (flags & BAD_ORIGIN) == 0,
         .wants_upstream = (flags & WANTS_UPSTREAM) != 0,
         .has_proof = (flags & PROOF) != 0,
-        .agrees = (flags & DISAGREES) == 0,
         .body_is_plain = (flags & STRANGE_BODY) == 0,
         .hides_headers = (flags & HIDES) != 0,
         .has_session = (flags & NO_SESSION) == 0,
@@ -169,9 +167,8 @@ static void what_may_be_looked_up(void **state)
         /* headers, in their order */
         {CALL("read"), EVERYTHING, BYPASS(MEDIA_TYPE)},
         {LIST, STRANGE_BODY, BYPASS(MEDIA_TYPE)},
-        {CALL("read"), EVERYTHING & ~STRANGE_BODY, BYPASS(HEADER)},
-        {CALL("read"), EVERYTHING & ~STRANGE_BODY & ~DISAGREES, BYPASS(CONNECTION)},
-        {CALL("read"), EVERYTHING & ~STRANGE_BODY & ~DISAGREES & ~HIDES, BYPASS(ACCEPT)}, /* 73 */
+        {CALL("read"), EVERYTHING & ~STRANGE_BODY, BYPASS(CONNECTION)},
+        {CALL("read"), EVERYTHING & ~STRANGE_BODY & ~HIDES, BYPASS(ACCEPT)}, /* 73 */
         {CALL("read"), BAD_ORIGIN | WANTS_UPSTREAM | PROOF | ANONYMOUS, BYPASS(ORIGIN)},
         {CALL("read"), WANTS_UPSTREAM | PROOF | ANONYMOUS, BYPASS(CLIENT_CONTROL)},
         {CALL("read"), PROOF | ANONYMOUS, BYPASS(PROOF)}, /* 59 */

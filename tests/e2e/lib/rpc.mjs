@@ -84,7 +84,10 @@ export async function messageOf(answer) {
         .filter(Boolean).map((data) => JSON.parse(data)).findLast((message) => 'result' in message || 'error' in message);
 }
 
-/** What Cache-Status says: 'hit', 'miss', 'bypass:REASON'; 'none' when there is no such header. */
+/**
+ * What Cache-Status says: 'hit', 'miss', 'bypass:REASON', 'error:REASON' (a refusal of the sidecar's own); 'miss:unproven' and 'miss:expired' where an entry was
+ * there and this caller was not let in, which says nothing about whose the entry is; 'none' when there is no such header.
+ */
 export function outcomeOf(answer) {
     const status = answer.header('cache-status');
     if (status === undefined) return 'none';
@@ -93,5 +96,7 @@ export function outcomeOf(answer) {
     if (parts.includes('hit')) return 'hit';
     const forwarded = parts.find((part) => part.startsWith('fwd='))?.slice(4);
     const detail = parts.find((part) => part.startsWith('detail='))?.slice(7);
-    return forwarded === 'bypass' ? `bypass:${detail}` : (forwarded ?? `strange:${status}`);
+    if (forwarded === undefined && detail !== undefined) return `error:${detail}`;
+    if (forwarded === 'bypass' || ['unproven', 'expired'].includes(detail)) return `${forwarded}:${detail}`;
+    return forwarded ?? `strange:${status}`;
 }

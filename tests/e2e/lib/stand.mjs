@@ -79,6 +79,18 @@ export class Stand {
         return answer;
     }
 
+    /**
+     * Makes callers known: each has a request like these answered by the upstream, under a header that makes another question of it. Without this a stranger misses
+     * because nothing proves that he would be let in, and a test that no answer crosses to him would prove nothing.
+     */
+    async admit(...requests) {
+        for (const request of requests) {
+            const answer = await this.ask({ ...request, headers: [...request.headers, ['X-Admit', 'another question']] });
+            await answer.body();
+            assert.equal(answer.status, 200, 'the upstream lets him in');
+        }
+    }
+
     /** A miss that is stored. */
     async fill(request) {
         const answer = await this.expect('miss', request, 'the fill');

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Admission: whether the upstream would still talk to this very caller. A hit is an answer that the server never saw, so it needs proof:
+ *
+ *   alive    (credential, session)        the last 2xx, good for identity.lease
+ *   granted  (credential, method + name)  a result, good for identity.grant
+ *
+ * both learned from the upstream's answers to the caller's own requests, both gone at once when the upstream refuses him (401, 403; 404 to a session; a DELETE that ends
+ * it). Callers without credentials and session need none until the upstream was seen to challenge anybody. A token's own expiry can only shorten.
+ * Thread: the flow's loop. */
+#ifndef MCPCACHED_FLOW_ADMISSION_H
+#define MCPCACHED_FLOW_ADMISSION_H
+
+#include "sidecar/flow/caller.h"
+
+enum admission {
+    ADMISSION_PROVEN,
+    ADMISSION_LAPSED,   /* all but the recent sign of life: a probe can renew it */
+    ADMISSION_UNPROVEN, /* only the request itself can tell */
+    ADMISSION_EXPIRED,  /* the token says of itself that it is over */
+};
+
+/* For an entry that was found. was_probed: the upstream has just accepted a probe of this caller's. */
+enum admission admission_of(struct flow *flow, const struct identity *id, const struct cp_message *message,
+                            const struct store_entry *entry, bool was_probed, int64_t now_ms);
+
+/* What the head of an upstream reply to this caller says. id: updated to what holds now. */
+struct admission_facts {
+    int status;
+    bool challenges;   /* WWW-Authenticate */
+    bool proves;       /* the request was a POST or GET: a 2xx shows that the caller was let in */
+    bool ends_session; /* the request was a DELETE */
+    int64_t began_ms;  /* of the exchange: nothing is proven that an end since then took away */
+};
+void admission_learn(struct flow *flow, struct identity *id, const struct admission_facts *facts, int64_t now_ms);
+
+/* The upstream gave this caller a result for this method and name, or refused inside its answer. */
+void admission_grant(struct flow *flow, const struct identity *id, const struct cp_message *message, int64_t began_ms);
+void admission_withdraw(struct flow *flow, const struct identity *id, const struct cp_message *message);
+
+/* Whether the caller's standing is still the one of when the exchange began: what was fetched may be kept. */
+bool admission_holds(struct flow *flow, const struct identity *id, int64_t began_ms);
+
+/* Under which a proof of life is kept, and under which one probe at a time runs. */
+void admission_alive_name(const struct identity *id, uint8_t ret[16]);
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Standings in memory (base/slots.h) and in the store. Not here: whose they are and when they begin and end (admission.c).
+ * Always: a name that the table had to forget counts as ended when the last such name of its bucket ended (floors), so forgetting never revives. */
+#include "sidecar/flow/standing.h"
+
+#include "sidecar/base/slots.h"
+#include "sidecar/flow/flow.h"
+
+#include <openssl/rand.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum word {
+    WORD_SEEN, /* the rank */
+    WORD_EPOCH,
+    WORD_SINCE,
+    WORD_ENDED,
+    WORD_EXP,
+    WORD_PAYLOAD,
+    WORDS = WORD_PAYLOAD + STANDING_PAYLOAD_BYTES / 8,
+};
+
+struct standings {
+    struct slots *slots;
+    _Atomic int64_t floors[]; /* of each bucket: the latest end that was forgotten, or -1 */
+};
+
+struct standings *standings_new(size_t capacity)
+{
+    struct slots *slots = slots_new(capacity, WORDS);
+    struct standings *s;
+
+    if (slots == NULL)
+        return NULL;
+    if ((s = malloc(sizeof(*s) + slots_bucket_count(slots) * sizeof(s->floors[0]))) == NULL) {
+        slots_free(slots);
+        return NULL;
+    }
+    s->slots = slots;
+    for (size_t i = 0; i != slots_bucket_count(slots); ++i)
+        atomic_init(&s->floors[i], -1);
+    return s;
+}
+
+void standings_free(struct standings *s)
+{
+    if (s == NULL)
+        return;
+    slots_free(s->slots);
+    free(s);
+}
+
+static void unpack(const uint64_t *words, struct standing *ret)
+{
+    ret->epoch = words[WORD_EPOCH];
+    ret->since_ms = (int64_t)words[WORD_SINCE];
+    ret->ended_ms = (int64_t)words[WORD_ENDED];
+    ret->exp_s = (int64_t)words[WORD_EXP];
+    memcpy(ret->payload, &words[WORD_PAYLOAD], sizeof(ret->payload));
+}
+
+static void pack(const struct standing *standing, int64_t seen_ms, uint64_t *ret)
+{
+    /* 1: a slot in use outranks one that never was */
+    ret[WORD_SEEN] = seen_ms > 0 ? (uint64_t)seen_ms : 1;
+    ret[WORD_EPOCH] = standing->epoch;
+    ret[WORD_SINCE] = (uint64_t)standing->since_ms;
+    ret[WORD_ENDED] = (uint64_t)standing->ended_ms;
+    ret[WORD_EXP] = (uint64_t)standing->exp_s;
+    memcpy(&ret[WORD_PAYLOAD], standing->payload, sizeof(standing->payload));
+}
+
+static struct standing unknown(const struct standings *s, const uint8_t name[16])
+{
+    return (struct standing){
+        .ended_ms = atomic_load_explicit(&s->floors[slots_bucket(s->slots, name)], memory_order_acquire),
+        .exp_s = -1,
+    };
+}
+
+void standings_get(struct standings *s, const uint8_t name[16], struct standing *ret)
+{
+    uint64_t words[SLOTS_WORDS_MAX];
+
+    if (slots_read(s->slots, name, words))
+        unpack(words, ret);
+    else
+        *ret = unknown(s, name);
+}
+
+/* Locks name's slot and says what holds; what had to go for it is remembered in the floor. */
+static struct slot *lock(struct standings *s, const uint8_t name[16], struct standing *ret)
+{
+    uint64_t words[SLOTS_WORDS_MAX];
+    struct standing gone;
+    bool found;
+    struct slot *slot = slots_lock(s->slots, name, words, &found);
+
+    if (found) {
+        unpack(words, ret);
+        return slot;
+    }
+    if (words[WORD_SEEN] != 0) {
+        _Atomic int64_t *floor = &s->floors[slots_bucket(s->slots, name)];
+
+        unpack(words, &gone);
+        if (gone.ended_ms > atomic_load_explicit(floor, memory_order_relaxed))
+            atomic_store_explicit(floor, gone.ended_ms, memory_order_release);
+    }
+    *ret = unknown(s, name);
+    return slot;
+}
+
+static void unlock(struct standings *s, struct slot *slot, const uint8_t name[16], const struct standing *standing, int64_t seen_ms)
+{
+    uint64_t words[SLOTS_WORDS_MAX];
+
+    pack(standing, seen_ms, words);
+    slots_unlock(s->slots, slot, name, words);
+}
+
+static uint64_t new_epoch(void)
+{
+    uint64_t epoch = 0;
+
+    while (epoch == 0)
+        if (RAND_bytes((unsigned char *)&epoch, sizeof(epoch)) != 1)
+            h2o_fatal("no random numbers");
+    return epoch;
+}
+
+bool standings_accept(struct standings *s, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
+                      int64_t now_ms, struct standing *ret)
+{
+    struct slot *slot = lock(s, name, ret);
+
+    if (ret->ended_ms >= began_ms && !MUTANT("fill-survives-revocation")) {
+        slots_unlock(s->slots, slot, name, NULL);
+        return false;
+    }
+    if (ret->epoch == 0) {
+        ret->epoch = new_epoch();
+        ret->since_ms = now_ms;
+        memset(ret->payload, 0, sizeof(ret->payload));
+    }
+    ret->exp_s = exp_s;
+    if (payload != NULL)
+        memcpy(ret->payload, payload, sizeof(ret->payload));
+    unlock(s, slot, name, ret, now_ms);
+    return true;
+}
+
+void standings_end(struct standings *s, const uint8_t name[16], int64_t now_ms)
+{
+    struct standing standing;
+    struct slot *slot = lock(s, name, &standing);
+    bool was_accepted = standing.epoch != 0;
+
+    standing.epoch = 0;
+    if (standing.ended_ms < now_ms)
+        standing.ended_ms = now_ms;
+    /* strangers whom the upstream refuses make room for each other, not for themselves at others' cost */
+    unlock(s, slot, name, &standing, was_accepted ? now_ms : 0);
+}
+
+/* What the store remembers, unless something is known by now. */
+static void restore(struct standings *s, const uint8_t name[16], const struct standing *remembered, int64_t now_ms,
+                    struct standing *ret)
+{
+    struct slot *slot = lock(s, name, ret);
+
+    if (ret->epoch != 0 || ret->ended_ms >= remembered->since_ms) {
+        slots_unlock(s->slots, slot, name, NULL);
+        return;
+    }
+    ret->epoch = remembered->epoch;
+    ret->since_ms = remembered->since_ms;
+    ret->exp_s = remembered->exp_s;
+    memcpy(ret->payload, remembered->payload, sizeof(ret->payload));
+    unlock(s, slot, name, ret, now_ms);
+}
+
+/* ---- in the store, under names that no question can have ----------------------------------------------------------------------- */
+
+struct remembered {
+    uint64_t epoch;
+    char payload[STANDING_PAYLOAD_BYTES];
+};
+
+static void key_of(struct flow *flow, const uint8_t name[16], struct cp_key *ret)
+{
+    struct span text = {(const char *)name, 16};
+
+    memcpy(ret->digest, name, 16);
+    cp_digest_of(flow->keyer, "standing entry", text, ret->digest + 16);
+    cp_digest_of(flow->keyer, "standing check", text, ret->check);
+}
+
+static void *alloc_from_pool(void *pool, size_t bytes)
+{
+    return h2o_mem_alloc_pool(pool, bytes);
+}
+
+void standing_recall(struct flow *flow, const uint8_t name[16], int64_t exp_s, int64_t now_ms, struct standing *ret)
+{
+    struct standings *s = flow->shared->standings;
+    struct store_entry entry;
+    struct remembered body;
+    struct cp_key key;
+    h2o_mem_pool_t pool;
+
+    standings_get(s, name, ret);
+    if (ret->epoch != 0)
+        return;
+    h2o_mem_init_pool(&pool);
+    key_of(flow, name, &key);
+    if (store_get(flow->reader, &key, alloc_from_pool, &pool, &entry) == STORE_HIT && entry.method == CP_METHOD_INITIALIZE &&
+        entry.body.n == sizeof(body) && now_ms - entry.stored_at_ms < CP_TTL_MAX_MS) {
+        struct standing remembered = {.since_ms = entry.stored_at_ms, .exp_s = exp_s};
+
+        memcpy(&body, entry.body.p, sizeof(body));
+        remembered.epoch = body.epoch;
+        memcpy(remembered.payload, body.payload, sizeof(remembered.payload));
+        if (remembered.epoch != 0)
+            restore(s, name, &remembered, now_ms, ret);
+    }
+    h2o_mem_clear_pool(&pool);
+}
+
+bool standing_accept(struct flow *flow, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
+                     int64_t now_ms, struct standing *ret)
+{
+    struct standing before;
+    struct remembered body;
+    struct cp_key key;
+
+    standing_recall(flow, name, exp_s, now_ms, &before);
+    if (!standings_accept(flow->shared->standings, name, payload, exp_s, began_ms, now_ms, ret))
+        return false;
+    if (before.epoch == ret->epoch && (payload == NULL || memcmp(before.payload, payload, sizeof(before.payload)) == 0))
+        return true;
+    memset(&body, 0, sizeof(body));
+    body.epoch = ret->epoch;
+    memcpy(body.payload, ret->payload, sizeof(body.payload));
+    key_of(flow, name, &key);
+    store_put(flow->shared->store, &key,
+              &(struct store_entry){
+                  .body = {(const char *)&body, sizeof(body)},
+                  .stored_at_ms = ret->since_ms,
+                  .expires_at_ms = ret->since_ms + CP_TTL_MAX_MS,
+                  .scope = CP_SCOPE_SESSION,
+                  .method = CP_METHOD_INITIALIZE,
+              });
+    return true;
+}
+
+void standing_end(struct flow *flow, const uint8_t name[16], int64_t now_ms)
+{
+    struct standing before;
+    struct cp_key key;
+
+    standing_recall(flow, name, -1, now_ms, &before);
+    standings_end(flow->shared->standings, name, now_ms);
+    if (before.epoch == 0)
+        return;
+    key_of(flow, name, &key);
+    store_delete(flow->shared->store, &key);
+}
