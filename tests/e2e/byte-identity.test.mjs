@@ -155,6 +155,7 @@ for (const how of ['stop', 'kill9']) test(`a restart after ${how} keeps every by
     const before = await stand.fill(request);
     await stand.sidecar[how]();
     await stand.sidecar.restart();
+    await stand.admit(request);
     const hit = await stand.expect('hit', request);
     assertSameBytes(hit.bytes, before.bytes, 'after a restart');
 });

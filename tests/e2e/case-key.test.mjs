@@ -375,7 +375,7 @@ test('a name beyond ASCII is mirrored in Base64', async () => {
     script('read-\u00e9\u{1f600}', complete('x'));
     await stand.fill(callTool('read-\u00e9\u{1f600}', {}));
     await stand.expect('hit', callTool('read-\u00e9\u{1f600}', {}));
-    await stand.expect('bypass:header', callTool('read-\u00e9\u{1f600}', {}, { headers: { 'Mcp-Name': `=?base64?${Buffer.from('read-e\u0301\u{1f600}').toString('base64')}?=` } }));
+    await stand.expect('error:header', callTool('read-\u00e9\u{1f600}', {}, { headers: { 'Mcp-Name': `=?base64?${Buffer.from('read-e\u0301\u{1f600}').toString('base64')}?=` } }));
 });
 
 test('an Origin is forwarded; a hit is only for one on the allow list', async (t) => {

@@ -51,6 +51,7 @@ for (const [n, [what, headers]] of Object.entries(TYPES_OF_DOUBT).entries()) {
         await stand.fill(callTool(name, {}));
         await stand.expect('bypass:media-type', callTool(name, {}, { headers }), 'after a fill');
         assert.equal(stand.upstream.of(name).length, 3);
+        await stand.admit(callTool(name, {}, others));
         await stand.expect('hit', callTool(name, {}, others));
     });
 }
@@ -120,8 +121,8 @@ test('two Origin fields are never a hit, whichever of them is allowed', async ()
     script('shared-origins', complete('x'));
     await stand.fill(callTool('shared-origins', {}));
     for (const origins of [['https://evil.example', ONE], [ONE, 'https://evil.example'], [ONE, TWO], [ONE, ONE]]) {
-        await stand.expect('bypass:origin', callTool('shared-origins', {}, { headers: { Origin: origins } }), String(origins));
-        assert.deepEqual(stand.upstream.of('shared-origins').at(-1).headerAll('origin'), origins);
+        await stand.expect('error:origin', callTool('shared-origins', {}, { headers: { Origin: origins } }), String(origins));
+        assert.equal(stand.upstream.of('shared-origins').length, 1, 'a list of origins is enforced here');
     }
 });
 
@@ -167,6 +168,7 @@ const PUBLIC_LIST = { resultType: 'complete', tools: [], ttlMs: 60_000, cacheSco
 
 test('case 16: a second page that arrives private takes the public first page away from everybody', async () => {
     script('tools/list', (call) => ({ ...PUBLIC_LIST, ...(call.json.params.cursor === undefined ? { nextCursor: 'p2' } : { cacheScope: 'private' }) }));
+    await stand.admit(modern('tools/list', {}, others));
     await stand.fill(modern('tools/list'));
     await stand.expect('hit', modern('tools/list', {}, others), 'page 1 is everybody\'s');
     await stand.fill(modern('tools/list', { cursor: 'p2' }));
@@ -177,6 +179,7 @@ test('case 16: a second page that is public, too, leaves the first where it is',
     script('resources/list', (call) => ({ resultType: 'complete', resources: [], ttlMs: 60_000, cacheScope: 'public', ...(call.json.params.cursor === undefined ? { nextCursor: 'p2' } : {}) }));
     await stand.fill(modern('resources/list'));
     await stand.fill(modern('resources/list', { cursor: 'p2' }));
+    await stand.admit(modern('resources/list', {}, others));
     await stand.expect('hit', modern('resources/list', {}, others));
     await stand.expect('hit', modern('resources/list', { cursor: 'p2' }, others));
 });
@@ -206,6 +209,7 @@ for (const [what, [build, name, turn]] of Object.entries(TURNS)) {
         stand.upstream.on(key, offer);
         await offer(offered);
         await (await first).body();
+        await stand.admit(request('gamma'));
         await stand.settle();
         await stand.expect('hit', request('gamma'), 'public at first');
         await turn({ result: (result, options) => turned.result(result, { via, ...options }), error: (...all) => turned.error(...all) });
@@ -221,6 +225,7 @@ test('a modern tool result that says cacheScope: private is not shared under a p
         await stand.fill(callTool(`shared-narrowed-${via}`, {}));
         const mine = await stand.expect('hit', callTool(`shared-narrowed-${via}`, {}), 'the caller\'s own');
         assert.equal(await textIn(mine), 'Bearer alpha');
+        await stand.admit(callTool(`shared-narrowed-${via}`, {}, others));
         const theirs = await stand.expect('miss', callTool(`shared-narrowed-${via}`, {}, others));
         assert.equal(await textIn(theirs), 'Bearer beta');
     }
@@ -235,6 +240,7 @@ test('what a tool says in _meta about its caller is in no answer to others, what
             script(name, (request) => complete('x', { _meta: own(request) }), { via });
             const first = await messageOf(await stand.fill(call(name, {})));
             assert.equal(first.result._meta['com.example/user'], 'Bearer alpha', 'the first caller gets all of it');
+            await stand.admit(call(name, {}, others));
             for (const token of ['beta', 'alpha']) {
                 const hit = await stand.expect('hit', call(name, {}, { token }));
                 assert.ok(!hit.text.includes('Bearer'), hit.text);
@@ -283,15 +289,18 @@ test('a store that was filled under another list of key headers is found empty',
     await own.fill(tenant('acme'));
     await own.fill(tenant(null));
     await own.sidecar.restart();
+    await own.admit(tenant('acme'));
     await own.expect('hit', tenant('acme'), 'the same list');
     for (const list of ['x-region', 'accept-language', '']) {
         await own.sidecar.setPolicy(policy(list));
         await own.sidecar.restart();
+        await own.admit(region('acme'));
         const answer = await own.expect('miss', region('acme'), `now keyed by ${list}`);
         assert.equal(await textIn(answer), 'undefined acme');
     }
     await own.sidecar.setPolicy(policy('x-tenant'));
     await own.sidecar.restart();
+    await own.admit(tenant('acme'));
     assert.equal(await textIn(await own.expect('hit', tenant('acme'), 'the first list again')), 'acme undefined');
 });
 
@@ -301,10 +310,12 @@ test('what only the operator called public is nobody else\'s once he has taken i
     for (const [uri, ttlMs] of [['doc://zero', 0], ['doc://none', undefined], ['doc://meant', 60_000]]) {
         own.upstream.on(uri, (call) => call.result(contents(uri, call.header('authorization'), { ttlMs, cacheScope: 'public' })));
         await own.fill(readResource(uri));
+        await own.admit(readResource(uri, others));
         await own.expect('hit', readResource(uri, others), uri);
     }
     await own.sidecar.setPolicy(policy(''));
     await own.sidecar.restart();
+    for (const uri of ['doc://zero', 'doc://none', 'doc://meant']) await own.admit(readResource(uri, others));
     for (const uri of ['doc://zero', 'doc://none']) await own.expect('miss', readResource(uri, others), `${uri}, the server gave it no life of its own`);
     await own.expect('hit', readResource('doc://meant', others), 'the server\'s own word stands');
 });

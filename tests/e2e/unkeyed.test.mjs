@@ -19,6 +19,7 @@ for (const header of ['X-Forwarded-Host', 'Forwarded', 'X-Original-URL', 'X-HTTP
         stand.upstream.on(uri, (call) => call.result(contents(uri, `for ${call.header(header.toLowerCase())}`, { ttlMs: 60_000, cacheScope: 'public' })));
         await stand.fill(readResource(uri, { headers: { [header]: 'evil.example' } }));
         assert.equal(await textIn(await stand.expect('miss', readResource(uri, others))), 'for undefined');
+        await stand.admit(readResource(uri, { token: 'gamma' }));
         await stand.settle();
         await stand.expect('hit', readResource(uri, { token: 'gamma' }));
         assert.equal(await textIn(await stand.expect('hit', readResource(uri, { ...others, headers: { [header]: 'evil.example' } }))), 'for evil.example');
@@ -53,6 +54,7 @@ test("a stranger's bad cursor leaves everybody's list where it is", async () => 
     stand.upstream.on('tools/list', (call) => call.json.params.cursor === 'bogus' ? call.error(-32602, 'bad cursor') : call.result({ resultType: 'complete', tools: [], ttlMs: 60_000, cacheScope: 'public' }));
     await stand.fill(modern('tools/list', {}));
     await (await stand.ask(modern('tools/list', { cursor: 'bogus' }, others))).body();
+    await stand.admit(modern('tools/list', {}, { token: 'gamma' }));
     await stand.settle();
     await stand.expect('hit', modern('tools/list', {}, { token: 'gamma' }));
 });

@@ -57,6 +57,7 @@ for (const [what, more, options, headers] of [
         const later = call.json.params.cursor !== undefined;
         return call.result({ resultType: 'complete', tools: [], ttlMs: 60_000, cacheScope: later ? 'private' : 'public', ...(later ? more : { nextCursor: 'p2' }) }, { headers: later ? headers : {} });
     });
+    await stand.admit(modern('tools/list', {}, others));
     await stand.fill(modern('tools/list'));
     await stand.expect('miss', modern('tools/list', { cursor: 'p2' }, options));
     await stand.settle();
@@ -66,6 +67,7 @@ for (const [what, more, options, headers] of [
 test('case 16: any private page takes every public page of its list away', async (t) => {
     const stand = await Stand.open({ t });
     stand.upstream.on('tools/list', (call) => call.result({ resultType: 'complete', tools: [], ttlMs: 60_000, cacheScope: call.json.params.cursor === 'p3' ? 'private' : 'public', nextCursor: 'x' }));
+    await stand.admit(modern('tools/list', {}, others));
     for (const cursor of [undefined, 'p2', 'p3']) await stand.fill(modern('tools/list', { cursor }));
     await stand.expect('miss', modern('tools/list', {}, others), 'page 1');
     await stand.expect('miss', modern('tools/list', { cursor: 'p2' }, others), 'page 2');
@@ -91,6 +93,7 @@ for (const [what, turn] of [
     stand.upstream.on('shared', (call) => call.result(complete('x')));
     await offered.result(complete('x'));
     await (await first).body();
+    await stand.admit(callTool('shared', {}, { token: 'gamma' }));
     await stand.settle();
     await stand.expect('hit', callTool('shared', {}, { token: 'gamma' }), 'public at first');
     await turn(turned);
