@@ -1,132 +1,87 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The scanner and the canonical form against jansson.
+/* The scanner and the canonical form against jansson (model.h says how it judges numbers that it cannot hold).
  * One input is one text, or two that are parted by 0x1e. Always:
- * - of each text both say whether it is JSON (jansson has no numbers beyond its own, so it reads a twin of the text in
- * which numbers stand as strings);
- * - what both accept has the same shape, names and strings;
+ * - of each text both say whether it is JSON;
+ * - what both accept has the same shape, names, strings and lexemes;
  * - the canonical form is valid, no longer than the text, means the same, and is its own canonical form;
- * - two texts have one canonical form exactly when jansson finds their twins equal. */
+ * - two texts have one canonical form exactly when they have one model: the two of the input, other spellings of each, and each with something
+ *   changed. */
 #include "fuzz.h"
 
-#include <jansson.h>
-
 #include "cachepolicy/canonical.h"
+#include "model.h"
 
 static struct cp_json_doc docs[2], again;
 
-/* Whether the doc's node and jansson's value are the same, numbers aside. */
-static bool same_value(struct cp_json_doc *doc, const struct cp_json_node *node, json_t *value)
+/* Deep enough that only the form's own limit counts. */
+static const struct cp_json_limits limits = {.depth = 512, .record_depth = 0, .nodes = 1 << 20};
+
+static struct buf form_of(struct cp_json_doc *doc)
 {
-    switch ((enum cp_json_type)node->type) {
-    case CP_JSON_NULL:
-        return json_is_null(value);
-    case CP_JSON_FALSE:
-        return json_is_false(value);
-    case CP_JSON_TRUE:
-        return json_is_true(value);
-    case CP_JSON_NUMBER: {
-        struct span raw = cp_json_raw(doc, node);
+    struct buf form = {0};
 
-        return json_is_string(value) && span_eq(raw, (struct span){json_string_value(value) + 1, json_string_length(value) - 1});
-    }
-    case CP_JSON_STRING:
-        return json_is_string(value) && json_string_length(value) > 0 &&
-               span_eq(cp_json_text(doc, node), (struct span){json_string_value(value) + 1, json_string_length(value) - 1});
-    case CP_JSON_ARRAY: {
-        const struct cp_json_node *element = cp_json_first(doc, node);
-
-        if (!json_is_array(value) || json_array_size(value) != node->count)
-            return false;
-        for (size_t i = 0; i < node->count; i++, element = cp_json_next(doc, element)) {
-            if (!same_value(doc, element, json_array_get(value, i)))
-                return false;
-        }
-        return element == NULL;
-    }
-    case CP_JSON_OBJECT: {
-        const struct cp_json_node *member = cp_json_first(doc, node);
-
-        if (!json_is_object(value) || json_object_size(value) != node->count)
-            return false;
-        for (; member != NULL; member = cp_json_next(doc, member)) {
-            struct span name = cp_json_name(doc, member);
-            char *key = strndup(name.p, name.n);
-            json_t *other = json_object_get(value, key);
-
-            free(key);
-            if (other == NULL || !same_value(doc, member, other) || cp_json_member(doc, node, name) != member)
-                return false;
-        }
-        return true;
-    }
-    }
-    return false;
+    must(cp_canonical(doc, cp_json_root(doc), NULL, 0, &form) == 0);
+    return form;
 }
 
-/* The text with each number 1 as "n1" and each string value "x" as "sx"; names stay. Owned. */
-static struct buf twin(const struct cp_json_doc *doc)
+/* Whether a spelling of the model has that form. */
+static bool has_form(const json_t *model, struct span form, struct dice *dice)
 {
-    struct buf out = {0};
-    uint32_t at = 0;
+    struct buf text = model_write(model, dice), other = {0};
+    struct span exact = exactly(buf_span(&text));
+    enum cp_json_status status = cp_json_scan(&again, exact, &limits);
+    bool same = false;
 
-    for (uint32_t i = 0; i < doc->count; i++) {
-        const struct cp_json_node *node = &doc->nodes[i];
-        bool number = node->type == CP_JSON_NUMBER;
-
-        if (!number && node->type != CP_JSON_STRING)
-            continue;
-        must(buf_add(&out, doc->text.p + at, node->start - at) == 0);
-        must(buf_add_span(&out, number ? SPAN("\"n") : SPAN("\"s")) == 0);
-        at = node->start + !number;
-        must(buf_add(&out, doc->text.p + at, node->end - at) == 0);
-        if (number)
-            must(buf_add(&out, "\"", 1) == 0);
-        at = node->end;
+    must(status == CP_JSON_OK || status == CP_JSON_DEEP);
+    if (status == CP_JSON_OK) {
+        other = form_of(&again);
+        same = span_eq(buf_span(&other), form);
     }
-    must(buf_add(&out, doc->text.p + at, doc->text.n - at) == 0);
-    return out;
+    free((char *)exact.p);
+    buf_done(&other);
+    buf_done(&text);
+    return same;
 }
 
-static json_t *load(struct span text, json_error_t *error)
-{
-    return json_loadb(text.n == 0 ? "" : text.p, text.n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, error);
-}
-
-/* Checks one text alone; its twin as jansson sees it and its canonical form when it is JSON, else NULL. */
+/* Checks one text alone; its model and its canonical form when it is JSON, else NULL. */
 static json_t *check(struct cp_json_doc *doc, struct span text, struct buf *ret_form)
 {
-    enum cp_json_status status = cp_json_scan(doc, text, &cp_json_strict);
+    enum cp_json_status status = cp_json_scan(doc, text, &limits);
+    struct dice dice = dice_of(text);
     json_error_t error;
-    json_t *value;
-    struct buf other, form = {0}, form_again = {0};
+    json_t *model, *other;
+    struct buf form, form_again;
 
     if (status != CP_JSON_OK) {
         must(cp_json_root(doc) == NULL);
-        value = load(text, &error);
-        if (value != NULL) {
+        model = json_loadb(text.n == 0 ? "" : text.p, text.n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
+        if (model != NULL) {
             /* Jansson is more generous in depth only, and it loses a NUL that follows a number. */
             must(status == CP_JSON_DEEP || status == CP_JSON_MANY || memchr(text.p, '\0', text.n) != NULL);
-            json_decref(value);
+            json_decref(model);
         }
         return NULL;
     }
-    other = twin(doc);
-    value = load(buf_span(&other), &error);
-    if (value == NULL)
-        fprintf(stderr, "%s\n", error.text);
-    must(value != NULL);
-    buf_done(&other);
-    must(same_value(doc, cp_json_root(doc), value));
-
-    must(cp_canonical(doc, cp_json_root(doc), NULL, 0, &form) == 0);
+    model = model_of(doc);
+    form = form_of(doc);
     must(form.n <= text.n);
-    must(cp_json_scan(&again, buf_span(&form), &cp_json_strict) == CP_JSON_OK);
-    must(same_value(&again, cp_json_root(&again), value));
-    must(cp_canonical(&again, cp_json_root(&again), NULL, 0, &form_again) == 0);
+    must(cp_json_scan(&again, buf_span(&form), &limits) == CP_JSON_OK);
+    other = model_of(&again);
+    must(json_equal(other, model));
+    json_decref(other);
+    form_again = form_of(&again);
     must(span_eq(buf_span(&form), buf_span(&form_again)));
     buf_done(&form_again);
+
+    for (int i = 0; i < 2; i++)
+        must(has_form(model, buf_span(&form), &dice));
+    for (int i = 0; i < 3; i++) {
+        other = model_change(model, &dice);
+        must(has_form(other, buf_span(&form), &dice) == json_equal(other, model));
+        json_decref(other);
+    }
     *ret_form = form;
-    return value;
+    return model;
 }
 
 /* The reply's scan is the same grammar with less memory. */
@@ -156,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const uint8_t *parted = size == 0 ? NULL : memchr(data, 0x1e, size);
     struct span texts[2] = {{(const char *)data, size}, {0}};
-    json_t *values[2] = {0};
+    json_t *models[2] = {0};
     struct buf forms[2] = {0};
     int count = 1;
 
@@ -167,13 +122,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (int i = 0; i < count; i++) {
         texts[i] = exactly(texts[i]);
-        values[i] = check(&docs[i], texts[i], &forms[i]);
+        models[i] = check(&docs[i], texts[i], &forms[i]);
         check_reply(texts[i], cp_json_scan(&docs[i], texts[i], &cp_json_strict));
     }
-    if (values[0] != NULL && values[1] != NULL)
-        must(json_equal(values[0], values[1]) == span_eq(buf_span(&forms[0]), buf_span(&forms[1])));
+    if (models[0] != NULL && models[1] != NULL)
+        must(json_equal(models[0], models[1]) == span_eq(buf_span(&forms[0]), buf_span(&forms[1])));
     for (int i = 0; i < count; i++) {
-        json_decref(values[i]);
+        json_decref(models[i]);
         buf_done(&forms[i]);
         free((char *)texts[i].p);
     }
