@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Answers: nothing is read outside of the text; what is stored is the result less the fill's own trace context, by
- * jansson's reading, and the place of its ttlMs is where it is said to be. */
+/* Answers: nothing is read outside of the text; everything that is told of it is what jansson and strtold read; what is stored is the result less the
+ * fill's own trace context, by jansson's reading, and the place of its ttlMs is where it is said to be. */
 #include "fuzz.h"
 
 #include <jansson.h>
@@ -9,6 +9,84 @@
 #include "cachepolicy/policy.h"
 
 static struct cp_json_doc doc;
+
+static bool is_text(const json_t *value, const char *text)
+{
+    return json_is_string(value) && json_string_length(value) == strlen(text) && strcmp(json_string_value(value), text) == 0;
+}
+
+/* answer.h: what a ttlMs means. Lexemes too long for a long double are not judged. */
+static void check_ttl(const struct cp_answer *answer, const json_t *value)
+{
+    char lexeme[19];
+    long double ttl;
+
+    must(answer->has_ttl == (value != NULL));
+    if (!json_is_number(value)) {
+        must(answer->ttl_ms == 0);
+        return;
+    }
+    if (answer->ttl_token.n >= sizeof(lexeme))
+        return;
+    memcpy(lexeme, answer->ttl_token.p, answer->ttl_token.n);
+    lexeme[answer->ttl_token.n] = '\0';
+    ttl = strtold(lexeme, NULL);
+    if (ttl < 0 || (strchr(lexeme, '.') != NULL && strpbrk(lexeme, "eE") == NULL))
+        must(answer->ttl_ms == 0);
+    else if (ttl >= (long double)CP_TTL_MAX_MS)
+        must(answer->ttl_ms == CP_TTL_MAX_MS);
+    else
+        must(answer->ttl_ms == (ttl == (long double)(int64_t)ttl ? (int64_t)ttl : 0));
+}
+
+static void check_result(const struct cp_answer *answer, const json_t *result)
+{
+    const json_t *type = json_object_get(result, "resultType"), *error = json_object_get(result, "isError");
+    const json_t *scope = json_object_get(result, "cacheScope"), *version = json_object_get(result, "protocolVersion");
+    const json_t *meta = json_object_get(result, "_meta");
+    bool is_private = json_object_get(result, "inputRequests") != NULL || json_object_get(result, "requestState") != NULL ||
+                      json_object_get(result, "taskId") != NULL || json_is_object(json_object_get(result, "task"));
+
+    is_private |= json_object_get(meta, "io.modelcontextprotocol/related-task") != NULL ||
+                  json_object_get(meta, "io.modelcontextprotocol/model-immediate-response") != NULL ||
+                  json_object_get(meta, "io.modelcontextprotocol/subscriptionId") != NULL;
+    must(answer->has_result == (result != NULL) && answer->is_object == json_is_object(result));
+    must(answer->type == (type == NULL ? CP_RESULT_ABSENT : is_text(type, "complete") ? CP_RESULT_COMPLETE : CP_RESULT_OTHER));
+    must(answer->is_error == (error != NULL && !json_is_false(error)));
+    must(answer->is_exchange_private == is_private);
+    must(answer->refuses_cache == is_text(json_object_get(meta, "cache_hint"), "no-cache"));
+    must(answer->scope == (scope == NULL ? CP_HINT_ABSENT : is_text(scope, "public") ? CP_HINT_PUBLIC : CP_HINT_PRIVATE));
+    must((answer->version.p != NULL) == json_is_string(version));
+    if (answer->version.p != NULL)
+        must(span_eq(answer->version, (struct span){json_string_value(version), json_string_length(version)}));
+    check_ttl(answer, json_object_get(result, "ttlMs"));
+}
+
+/* By jansson, which does not judge numbers beyond its own nor, where the scan does not look, names that come twice. */
+static void check_reading(const struct cp_answer *answer, struct span text)
+{
+    json_error_t error;
+    json_t *root = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES, &error), *method, *code;
+
+    /* a text this short is within all limits of the scan */
+    if (root != NULL && text.n < 512 && memchr(text.p, '\0', text.n) == NULL)
+        must(answer->is_readable == is_text(json_object_get(root, "jsonrpc"), "2.0") && answer->is_batch == json_is_array(root));
+    if (root == NULL)
+        root = json_loadb(text.p, text.n, 0, &error);
+    if (root != NULL && answer->is_readable) {
+        method = json_object_get(root, "method");
+        code = json_object_get(json_object_get(root, "error"), "code");
+        must(is_text(json_object_get(root, "jsonrpc"), "2.0"));
+        must((answer->id.p != NULL) == (json_object_get(root, "id") != NULL) && answer->has_method == (method != NULL));
+        must((answer->method.p != NULL) == json_is_string(method));
+        must(answer->method.p == NULL ||
+             span_eq(answer->method, (struct span){json_string_value(method), json_string_length(method)}));
+        must(answer->has_error == (json_object_get(root, "error") != NULL));
+        must(answer->error_code == (json_is_integer(code) ? json_integer_value(code) : 0));
+        check_result(answer, json_object_get(root, "result"));
+    }
+    json_decref(root);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -21,6 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     cp_answer_parse(&answer, &doc, text);
     must(!answer.is_readable || !answer.is_batch);
+    check_reading(&answer, text);
     must(answer.ttl_ms >= 0 && answer.ttl_ms <= CP_TTL_MAX_MS);
     must(answer.is_readable || (answer.id.p == NULL && !answer.has_result && !cp_answer_is_to(&answer, SPAN("1"))));
     if (answer.is_readable && answer.has_result != answer.has_error && !answer.has_method && answer.id.n > 0)
