@@ -133,6 +133,13 @@ static int open_listener(struct house *h)
         .threads = h->settings.threads != 0 ? h->settings.threads : cpu_count(),
         .idle_timeout_ms = h->settings.idle_timeout_ms,
         .max_body_bytes = h->settings.max_body_bytes,
+        .limits =
+            {
+                .max_header_bytes = h->settings.max_header_bytes,
+                .header_timeout_ms = h->settings.header_timeout_ms,
+                .body_timeout_ms = h->settings.body_timeout_ms,
+                .write_timeout_ms = h->settings.write_timeout_ms,
+            },
         .shared = &h->shared,
     };
     int r;

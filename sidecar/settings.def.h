@@ -25,6 +25,15 @@ SETTING(upstream_keepalive_ms, "upstream-keepalive", DURATION, "4s", "TIME",
         "how long an idle upstream connection is kept; below the upstream's own limit (Node's is 5s)")
 SETTING(idle_timeout_ms, "idle-timeout", DURATION, "75s", "TIME",
         "how long a client's connection may be idle between requests, or take to send one")
+SETTING(header_timeout_ms, "header-timeout", DURATION, "10s", "TIME",
+        "how long a request's headers may take to arrive, from their first byte; slower ones get 408. 0: no limit. This one, body-timeout and write-timeout are "
+        "noticed up to two seconds late")
+SETTING(body_timeout_ms, "body-timeout", DURATION, "30s", "TIME",
+        "how long a request's body may take to arrive behind its headers; slower ones get 408. 0: no limit")
+SETTING(write_timeout_ms, "write-timeout", DURATION, "60s", "TIME",
+        "how long a client may take nothing of an answer that waits to be sent; then it is cut off. Silent streams are not touched. 0: no limit")
+SETTING(max_header_bytes, "max-header", SIZE, "16KiB", "SIZE",
+        "request line and headers at most; larger ones get 431. No more than 100 headers in any case")
 SETTING(max_body_bytes, "max-body", SIZE, "4MiB", "SIZE", "request body at most; larger ones get 413")
 SETTING(max_entry_bytes, "max-entry", SIZE, "2MiB", "SIZE", "result at most that is stored; larger ones pass through")
 SETTING(max_key_bytes, "max-key", SIZE, "64KiB", "SIZE",

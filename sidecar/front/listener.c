@@ -6,7 +6,7 @@
 
 #include "sidecar/base/log.h"
 #include "sidecar/flow/request.h"
-#include "sidecar/front/connection.h"
+#include "sidecar/front/refusal.h"
 #include "sidecar/wire/reply.h"
 
 #include <errno.h>
@@ -20,6 +20,8 @@
 
 /* A method longer than any that exists is no method. */
 #define METHOD_MAX 32
+
+#define HEADER_BYTES_MIN 512
 
 struct loop {
     struct listener *listener;
@@ -60,6 +62,8 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     struct loop *loop = H2O_STRUCT_FROM_MEMBER(struct loop, ctx, req->conn->ctx);
 
     (void)self;
+    if (!connection_admit(req))
+        return 0;
     if (req->input.method.len > METHOD_MAX) {
         req->http1_is_persistent = 0;
         reply_error_send(req, &(struct reply_error){.status = 501, .text = "this HTTP method is not known\n"});
@@ -67,6 +71,15 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     }
     request_handle(loop->flow, req);
     return 0;
+}
+
+/* A path that libh2o cannot place, like "*". It is handled as any other; what stays on the path where it came in are libh2o's own errors. */
+static int on_unplaced_request(h2o_handler_t *self, h2o_req_t *req)
+{
+    struct loop *loop = H2O_STRUCT_FROM_MEMBER(struct loop, ctx, req->conn->ctx);
+
+    h2o_req_bind_conf(req, loop->listener->host, loop->listener->path);
+    return on_request(self, req);
 }
 
 static void on_accept(h2o_socket_t *listening, const char *err);
@@ -289,9 +302,15 @@ static size_t descriptors_allowed(size_t threads)
 
 int listener_new(const struct listener_options *options, struct listener **ret, struct cp_error *reterr)
 {
-    struct listener *l = h2o_mem_alloc(sizeof(*l));
+    struct listener *l;
     int r;
 
+    if (options->limits.max_header_bytes < HEADER_BYTES_MIN) {
+        cp_error_set(reterr, "", 0, 0, "--max-header: %zu bytes are too few for any request; choose %d or more",
+                     options->limits.max_header_bytes, HEADER_BYTES_MIN);
+        return -EINVAL;
+    }
+    l = h2o_mem_alloc(sizeof(*l));
     memset(l, 0, sizeof(*l));
     l->options = *options;
     l->loops = h2o_mem_alloc(sizeof(*l->loops) * options->threads);
@@ -300,7 +319,7 @@ int listener_new(const struct listener_options *options, struct listener **ret, 
         l->loops[i].listener = l;
         l->loops[i].accept_pause.cb = on_accept_pause_over;
         l->loops[i].fd = -1;
-        connections_init(&l->loops[i].connections, on_connection_close);
+        connections_init(&l->loops[i].connections, &l->loops[i].ctx, &options->limits, on_connection_close);
     }
     if ((r = bind_all(l, reterr)) != 0) {
         for (size_t i = 0; i != options->threads; ++i)
@@ -327,9 +346,8 @@ int listener_new(const struct listener_options *options, struct listener **ret, 
     l->filters_size = l->path->filters.size;
     l->path->filters.size = 0;
     h2o_create_handler(l->path, sizeof(h2o_handler_t))->on_req = on_request;
-    /* paths that libh2o cannot place, like "*" */
-    h2o_create_handler(&l->host->fallback_path, sizeof(h2o_handler_t))->on_req = on_request;
-    l->host->fallback_path.filters.size = 0;
+    h2o_create_handler(&l->host->fallback_path, sizeof(h2o_handler_t))->on_req = on_unplaced_request;
+    refusal_adopt_errors(&l->host->fallback_path);
     *ret = l;
     return 0;
 }
@@ -390,7 +408,7 @@ void listener_free(struct listener *l)
         if (!l->loops[i].is_started && l->loops[i].fd >= 0)
             close(l->loops[i].fd);
     }
-    l->path->filters.size = l->host->fallback_path.filters.size = l->filters_size;
+    l->path->filters.size = l->filters_size;
     h2o_config_dispose(&l->config);
     free(l->loops);
     free(l);

@@ -6,12 +6,14 @@
 #define MCPCACHED_FRONT_LISTENER_H
 
 #include "sidecar/flow/flow.h"
+#include "sidecar/front/connection.h"
 
 struct listener_options {
     const char *address;     /* "127.0.0.1:8080", "[::1]:8080"; port 0 takes a free one */
     size_t threads;          /* at least 1 */
     int64_t idle_timeout_ms; /* between requests, and for one to arrive */
     uint64_t max_body_bytes;
+    struct connection_limits limits;
     const struct flow_shared *shared; /* borrowed for the listener's life */
 };
 

@@ -115,8 +115,10 @@ static const char *status_text(int status)
         int status;
         const char *text;
     } texts[] = {
-        {400, "Bad Request"},     {403, "Forbidden"},   {413, "Content Too Large"},   {431, "Request Header Fields Too Large"},
-        {501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"},
+        {400, "Bad Request"},       {403, "Forbidden"},          {408, "Request Timeout"},
+        {413, "Content Too Large"}, {417, "Expectation Failed"}, {431, "Request Header Fields Too Large"},
+        {501, "Not Implemented"},   {502, "Bad Gateway"},        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
     };
 
     for (size_t i = 0; i != sizeof(texts) / sizeof(texts[0]); ++i)
@@ -125,12 +127,9 @@ static const char *status_text(int status)
     return "Error";
 }
 
-void reply_error_send(h2o_req_t *req, const struct reply_error *error)
+struct span reply_error_prepare(h2o_req_t *req, const struct reply_error *error)
 {
-    static h2o_generator_t generator = {NULL, NULL};
     struct span body = error->is_rpc ? error_body(&req->pool, error) : span_of(error->text);
-    h2o_iovec_t buf = h2o_iovec_init(body.p, body.n);
-    bool is_head = h2o_memis(req->input.method.base, req->input.method.len, H2O_STRLIT("HEAD"));
 
     req->res.status = error->status;
     req->res.reason = status_text(error->status);
@@ -145,6 +144,29 @@ void reply_error_send(h2o_req_t *req, const struct reply_error *error)
 
         add_cache_status(req, h2o_iovec_init(p, (size_t)snprintf(p, 64, "mcpcached; detail=%s", cp_reason_word(error->reason))));
     }
+    return body;
+}
+
+void reply_error_send(h2o_req_t *req, const struct reply_error *error)
+{
+    static h2o_generator_t generator = {NULL, NULL};
+    struct span body = reply_error_prepare(req, error);
+    h2o_iovec_t buf = h2o_iovec_init(body.p, body.n);
+    bool is_head = h2o_memis(req->input.method.base, req->input.method.len, H2O_STRLIT("HEAD"));
+
     h2o_start_response(req, &generator);
     h2o_send(req, &buf, is_head ? 0 : 1, H2O_SEND_STATE_FINAL);
+}
+
+struct span reply_error_format(h2o_mem_pool_t *pool, const struct reply_error *error, const char *date)
+{
+    struct span body = error_body(pool, error);
+    size_t cap = body.n + 512;
+    char *p = h2o_mem_alloc_pool(pool, cap);
+    int n = snprintf(p, cap,
+                     "HTTP/1.1 %d %s\r\nDate: %s\r\nConnection: close\r\nContent-Length: %zu\r\nContent-Type: application/json\r\n"
+                     "Cache-Control: no-store\r\nCache-Status: mcpcached; detail=%s\r\n\r\n%.*s",
+                     error->status, status_text(error->status), date, body.n, cp_reason_word(error->reason), (int)body.n, body.p);
+
+    return (struct span){p, (size_t)n};
 }

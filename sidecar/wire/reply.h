@@ -37,5 +37,10 @@ struct reply_error {
 };
 /* Sends it. The answer's Connection is what req->http1_is_persistent says. */
 void reply_error_send(h2o_req_t *req, const struct reply_error *error);
+/* Makes req->res the head of that answer and returns its body, for whoever sends it himself. Headers that are there stay. */
+struct span reply_error_prepare(h2o_req_t *req, const struct reply_error *error);
+/* The whole answer as bytes in pool, for a connection on which libh2o has no request to answer. Needs is_rpc and a reason; says Connection: close.
+ * date: an HTTP date. */
+struct span reply_error_format(h2o_mem_pool_t *pool, const struct reply_error *error, const char *date);
 
 #endif

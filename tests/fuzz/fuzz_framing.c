@@ -63,7 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (r == FRAMING_CLEAR) {
         unsigned lengths, codings, hosts;
 
-        must(head.bytes >= sizeof("G * HTTP/1.0\r\n\r\n") - 1 && head.bytes <= bytes.n && memcmp(bytes.p + head.bytes - 4, "\r\n\r\n", 4) == 0);
+        must(head.bytes >= sizeof("G * HTTP/1.0\r\n\r\n") - 1 && head.bytes <= bytes.n &&
+             memcmp(bytes.p + head.bytes - 4, "\r\n\r\n", 4) == 0);
         must((used > 0 && (size_t)used == head.bytes) || (used == -1 && header_count == HEADERS_MAX));
         if (used > 0) {
             must(minor_version == 0 || minor_version == 1);
