@@ -21,6 +21,8 @@ export class Door {
     refuse = () => undefined;
     /** The session that the next initialize opens; undefined: none. */
     opens;
+    /** How a caller is called in answers. */
+    nameOf = (who) => who ?? 'nobody';
     /** Waited for before anything is answered: (call, who) => promise. */
     delay = () => undefined;
     #times = new Map();
@@ -45,7 +47,7 @@ export class Door {
         const isModern = message.params?._meta !== undefined;
         const what = call.name ?? message.method;
         this.#times.set(what, (this.#times.get(what) ?? 0) + 1);
-        const text = `${what} for ${who ?? 'nobody'}, ${this.#times.get(what)}`;
+        const text = `${what} for ${this.nameOf(who)}, ${this.#times.get(what)}`;
         switch (message.method) {
         case 'initialize':
             return call.result({ protocolVersion: '2025-11-25', capabilities: { tools: {} }, serverInfo: { name: 'door', version: '1' } }, { headers: this.opens ? { 'Mcp-Session-Id': this.opens } : {} });
