@@ -3,6 +3,7 @@
 #include "sidecar/serve.h"
 
 #include "sidecar/base/log.h"
+#include "sidecar/flow/counts.h"
 #include "sidecar/flow/probe.h"
 #include "sidecar/front/listener.h"
 #include "sidecar/policy_file.h"
@@ -13,6 +14,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define EXIT_USAGE 2
@@ -125,6 +127,13 @@ static int open_store(struct house *h)
     return 0;
 }
 
+static int check_numbers(const struct house *h)
+{
+    if (h->settings.max_depth < 1 || h->settings.max_depth > 512)
+        return refuse("--max-depth: choose a number from 1 to 512");
+    return 0;
+}
+
 static int open_listener(struct house *h)
 {
     struct cp_error error = {.text = ""};
@@ -168,6 +177,7 @@ static int open_listener(struct house *h)
         .max_entry_bytes = h->settings.max_entry_bytes,
         .max_key_bytes = h->settings.max_key_bytes,
         .max_streams = h->settings.max_streams,
+        .max_depth = (uint32_t)h->settings.max_depth,
     };
     if (h->shared.standings == NULL || h->shared.proofs == NULL || h->shared.rate == NULL || h->shared.probe_registry == NULL)
         return refuse("out of memory");
@@ -205,9 +215,12 @@ static int run(struct house *h, const sigset_t *signals)
         LOG_TEXT_FIELD("store", h->settings.store, strlen(h->settings.store)));
     do {
         sigwait(signals, &signal_number);
-    } while (signal_number == SIGHUP);
+        if (signal_number == SIGUSR1)
+            counts_log();
+    } while (signal_number == SIGHUP || signal_number == SIGUSR1);
     LOG(LOG_INFO, "stopping", LOG_INT_FIELD("signal", signal_number));
     listener_stop(h->listener, h->settings.drain_ms);
+    counts_log();
     return EXIT_SUCCESS;
 }
 
@@ -220,10 +233,13 @@ int serve_main(int argc, char **argv)
 
     /* blocked before the first thread, so that every thread inherits it and only run() hears them */
     signal(SIGPIPE, SIG_IGN);
+    /* a core would hold tokens and answers */
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGHUP);
+    sigaddset(&signals, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
 
     r = settings_parse(&h.settings, argc, argv, &error);
@@ -236,8 +252,8 @@ int serve_main(int argc, char **argv)
     }
     if (r != 0)
         r = refuse(r == -ENOMEM ? "out of memory" : error.text);
-    else if ((r = open_log(&h)) == 0 && (r = open_upstream(&h)) == 0 && (r = open_policy(&h)) == 0 && (r = open_store(&h)) == 0 &&
-             (r = open_listener(&h)) == 0)
+    else if ((r = check_numbers(&h)) == 0 && (r = open_log(&h)) == 0 && (r = open_upstream(&h)) == 0 &&
+             (r = open_policy(&h)) == 0 && (r = open_store(&h)) == 0 && (r = open_listener(&h)) == 0)
         r = run(&h, &signals);
     close_house(&h);
     return r;

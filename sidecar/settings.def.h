@@ -12,7 +12,9 @@ SETTING(store, "store", TEXT, "/var/cache/mcpcached", "DIR", "directory of the s
 SETTING(store_size_bytes, "store-size", SIZE, "256MiB", "SIZE", "size of the store's file at most; at least 8MiB")
 SETTING(threads, "threads", COUNT, "0", "N", "event loops; 0 means one for each CPU this process may use")
 SETTING(allow_origin, "allow-origin", LIST, "", "ORIGIN",
-        "web origin whose requests may be answered from the store; may be repeated. Others are forwarded")
+        "web origin whose requests are served; may be repeated. Others get 403. Without any, requests with an Origin are forwarded "
+        "and never answered "
+        "from the store")
 SETTING(upstream_ca, "upstream-ca", TEXT, "", "FILE",
         "PEM certificates that an https upstream must chain to, instead of the system's")
 SETTING(upstream_host, "upstream-host", TEXT, "keep", "keep|upstream",
@@ -26,23 +28,28 @@ SETTING(upstream_keepalive_ms, "upstream-keepalive", DURATION, "4s", "TIME",
 SETTING(idle_timeout_ms, "idle-timeout", DURATION, "75s", "TIME",
         "how long a client's connection may be idle between requests, or take to send one")
 SETTING(header_timeout_ms, "header-timeout", DURATION, "10s", "TIME",
-        "how long a request's headers may take to arrive, from their first byte; slower ones get 408. 0: no limit. This one, body-timeout and write-timeout are "
+        "how long a request's headers may take to arrive, from their first byte; slower ones get 408. 0: no limit. This one, "
+        "body-timeout and write-timeout are "
         "noticed up to two seconds late")
 SETTING(body_timeout_ms, "body-timeout", DURATION, "30s", "TIME",
         "how long a request's body may take to arrive behind its headers; slower ones get 408. 0: no limit")
 SETTING(write_timeout_ms, "write-timeout", DURATION, "60s", "TIME",
-        "how long a client may take nothing of an answer that waits to be sent; then it is cut off. Silent streams are not touched. 0: no limit")
+        "how long a client may take nothing of an answer that waits to be sent; then it is cut off. Silent streams are not "
+        "touched. 0: no limit")
 SETTING(max_header_bytes, "max-header", SIZE, "16KiB", "SIZE",
         "request line and headers at most; larger ones get 431. No more than 100 headers in any case")
 SETTING(max_body_bytes, "max-body", SIZE, "4MiB", "SIZE", "request body at most; larger ones get 413")
 SETTING(max_entry_bytes, "max-entry", SIZE, "2MiB", "SIZE", "result at most that is stored; larger ones pass through")
 SETTING(max_key_bytes, "max-key", SIZE, "64KiB", "SIZE",
         "canonical parameters at most that make a key; requests with larger ones pass through")
+SETTING(max_depth, "max-depth", COUNT, "64", "N",
+        "JSON objects and arrays inside each other, 1 to 512; requests that nest deeper pass through")
 SETTING(max_sessions, "max-sessions", NUMBER, "8192", "N",
         "legacy sessions and credentials that are known at once; others have to be proven again")
 SETTING(max_proofs, "max-proofs", NUMBER, "65536", "N",
         "acceptances by the upstream that are remembered at once (one for each caller, and for each caller and tool)")
-SETTING(max_streams, "max-streams", NUMBER, "1024", "N", "event streams (GET, subscriptions/listen) open at once; one more gets 503")
+SETTING(max_streams, "max-streams", NUMBER, "1024", "N",
+        "event streams (GET, subscriptions/listen) open at once; one more gets 503")
 SETTING(insert_rate, "insert-rate", NUMBER, "100", "N",
         "results of one principal that are stored per second, ten times as many at once; 0: no limit")
 SETTING(drain_ms, "drain", DURATION, "5s", "TIME", "how long answers may take to finish after SIGTERM")

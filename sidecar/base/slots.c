@@ -26,7 +26,7 @@ struct slots {
 struct slots *slots_new(size_t capacity, unsigned words)
 {
     size_t slot_bytes = sizeof(struct slot) + words * sizeof(uint64_t);
-    size_t buckets = (capacity + WAYS - 1) / WAYS;
+    size_t buckets = capacity / WAYS + (capacity % WAYS != 0);
     struct slots *s;
 
     if (buckets == 0)

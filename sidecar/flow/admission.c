@@ -3,6 +3,8 @@
  * Always: what is not proven is not admitted; an end takes effect before the reply that brought it reaches the client. Thread: the flow's loop. */
 #include "sidecar/flow/admission.h"
 
+#include "sidecar/flow/counts.h"
+
 #include <stdatomic.h>
 
 static void mix(const uint8_t a[16], const uint8_t b[16], uint8_t ret[16])
@@ -104,6 +106,7 @@ static void let_in(struct flow *flow, struct identity *id, int64_t began_ms, int
 
 static void refuse(struct flow *flow, struct identity *id, int status, int64_t now_ms)
 {
+    counts_add(COUNT_REFUSED);
     if (MUTANT("revocation-ignored"))
         return;
     if (id->has_claims)
@@ -118,6 +121,7 @@ static void end_session(struct flow *flow, struct identity *id, bool for_everybo
 {
     uint8_t name[16];
 
+    counts_add(COUNT_SESSION_ENDED);
     if (MUTANT("session-end-ignored"))
         return;
     identity_session_name(id, name);

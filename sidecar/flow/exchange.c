@@ -9,6 +9,7 @@
 #include "sidecar/flow/exchange.h"
 
 #include "sidecar/base/log.h"
+#include "sidecar/flow/counts.h"
 #include "sidecar/wire/downstream.h"
 #include "sidecar/wire/events.h"
 #include "sidecar/wire/reply.h"
@@ -73,6 +74,7 @@ void exchange_log(const struct exchange_note *n)
 {
     bool is_rpc = n->method.p != NULL;
 
+    counts_request(n->outcome, n->reason);
     if (!log_wants(LOG_INFO))
         return;
     LOG(LOG_INFO, "request",

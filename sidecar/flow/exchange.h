@@ -50,7 +50,7 @@ struct exchange *exchange_of_link(h2o_linklist_t *link);
 /* Upstream cancelled, client cut, exchange gone. */
 void exchange_kill(struct exchange *x);
 
-/* The line about one request. */
+/* The line about one request, and its count. */
 struct exchange_note {
     struct span method, name;      /* JSON-RPC; absent: none */
     struct span http_method, path; /* used when there is no JSON-RPC method */

@@ -50,6 +50,7 @@ int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detach
     if (flow == NULL)
         return -ENOMEM;
     flow->shared = shared;
+    flow->request_doc.request_depth = shared->max_depth;
     flow->ctx = ctx;
     flow->detached_max = detached_max;
     h2o_linklist_init_anchor(&flow->exchanges);

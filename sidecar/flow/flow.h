@@ -36,6 +36,7 @@ struct flow_shared {
     char *const *allowed_origins;
     size_t allowed_origin_count;
     size_t max_entry_bytes, max_key_bytes, max_streams;
+    uint32_t max_depth; /* of a request body */
 };
 
 struct flow {

@@ -9,6 +9,7 @@
 #include "sidecar/flow/probe.h"
 
 #include "sidecar/flow/admission.h"
+#include "sidecar/flow/counts.h"
 #include "sidecar/flow/exchange.h"
 #include "sidecar/flow/request.h"
 #include "sidecar/wire/downstream.h"
@@ -182,6 +183,9 @@ static void on_answered(void *ctx, bool is_accepted)
     struct probe *probe = ctx;
     struct flow *flow = probe->flow;
 
+    counts_add(COUNT_PROBE);
+    if (is_accepted)
+        counts_add(COUNT_PROBE_ACCEPTED);
     is_accepted |= MUTANT("probe-always-true");
     probe->exchange = NULL;
     release(flow->shared->probe_registry, flow->shared, probe->name, is_accepted);

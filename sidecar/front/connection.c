@@ -7,6 +7,7 @@
 #include "cachepolicy/cachepolicy.h"
 #include "sidecar/base/clock.h"
 #include "sidecar/base/log.h"
+#include "sidecar/flow/counts.h"
 #include "sidecar/front/refusal.h"
 #include "sidecar/wire/framing.h"
 
@@ -210,6 +211,7 @@ static void check_writing(struct connection *c, int64_t now_ms)
     } else if (is_over(c, c->all->limits.write_timeout_ms, now_ms)) {
         const char *reason = cp_reason_word(CP_REASON_SLOW);
 
+        counts_request(CP_OUTCOME_ERROR, CP_REASON_SLOW);
         LOG(LOG_INFO, "cut", LOG_TEXT_FIELD("reason", reason, strlen(reason)), LOG_INT_FIELD("unsent", seen.queued_bytes));
         reset(c);
         c->since_ms = now_ms;

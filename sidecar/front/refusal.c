@@ -3,6 +3,7 @@
 #include "sidecar/front/refusal.h"
 
 #include "sidecar/base/log.h"
+#include "sidecar/flow/counts.h"
 #include "sidecar/front/connection.h"
 #include "sidecar/wire/reply.h"
 
@@ -38,6 +39,7 @@ static void log_refusal(const struct reply_error *error, const char *why)
 {
     const char *outcome = cp_outcome_word(CP_OUTCOME_ERROR), *reason = cp_reason_word(error->reason);
 
+    counts_request(CP_OUTCOME_ERROR, error->reason);
     LOG(LOG_INFO, "refused", LOG_TEXT_FIELD("outcome", outcome, strlen(outcome)),
         LOG_TEXT_FIELD(error->reason != CP_REASON_NONE ? "reason" : NULL, reason, strlen(reason)),
         LOG_INT_FIELD("status", error->status), LOG_TEXT_FIELD("why", why, strlen(why)));

@@ -192,6 +192,11 @@ class Upstream {
                 socket.write('HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok');
                 continue;
             }
+            const probe = /"id":("mcpcached-[0-9a-f]+")/.exec(Buffer.concat(pieces).toString('latin1'));
+            if (probe !== null) {
+                if (this.#answerProbe(socket, probe[1], operation.dice)) continue;
+                break;
+            }
             if (!isEarly && operation.wants.body !== undefined && Buffer.compare(Buffer.concat(pieces), operation.wants.body) !== 0)
                 this.failures.push(new Error(`operation ${operation.number}: the request's body changed on its way`));
             socket.operation = operation;
@@ -200,6 +205,21 @@ class Upstream {
             if (!goesOn) return;
         }
         socket.end();
+    }
+
+    /** What the sidecar asks in a caller's name: answered, refused inside, cut, or (rarely) left without an answer. False: the connection ends. */
+    #answerProbe(socket, id, dice) {
+        const reply = (body, length = body.length) => socket.destroyed || socket.write(`HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${body}`);
+        const result = `{"jsonrpc":"2.0","id":${id},"result":{"resultType":"complete"}}`;
+        switch (dice.weighted({ result: 20, error: 3, wrong: 2, garbage: 2, cut: 3, close: 3, silence: 1 })) {
+            case 'result': return reply(result), true;
+            case 'error': return reply(`{"jsonrpc":"2.0","id":${id},"error":{"code":-32601,"message":"x"}}`), true;
+            case 'wrong': return reply(result.replace('mcpcached-', 'x')), true;
+            case 'garbage': return reply('{'), true;
+            case 'cut': return reply(result, result.length + 7), false;
+            case 'silence': return true;
+            default: return false;
+        }
     }
 
     /** The JSON-RPC text that answers the operation, or something of its own for what is no request. */

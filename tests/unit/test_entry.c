@@ -11,6 +11,8 @@ static struct entry_record example(void)
         .body_bytes = 100,
         .body_sum = 0xfedcba9876543210,
         .check = {1, 2, 3, 255},
+        .owner = 0x0123456789abcdef,
+        .began_ms = 1699999999958,
         .stored_at_ms = 1700000000000,
         .expires_at_ms = 1700000060000,
         .has_hint = true,
@@ -28,6 +30,7 @@ static void assert_same(const struct entry_record *a, const struct entry_record 
 {
     assert_true(a->seq == b->seq && a->body_bytes == b->body_bytes && a->body_sum == b->body_sum);
     assert_memory_equal(a->check, b->check, sizeof(a->check));
+    assert_true(a->owner == b->owner && a->began_ms == b->began_ms);
     assert_true(a->stored_at_ms == b->stored_at_ms && a->expires_at_ms == b->expires_at_ms);
     assert_true(a->has_hint == b->has_hint && (!a->has_hint || a->hint_ttl_ms == b->hint_ttl_ms));
     assert_true(a->ttl_start == b->ttl_start && a->ttl_end == b->ttl_end);
@@ -61,6 +64,8 @@ static void what_is_written_is_read(void **state)
     assert_same(&record, &seen);
 
     record.has_hint = false;
+    record.owner = 0;
+    record.began_ms = record.stored_at_ms;
     record.name = SPAN("");
     record.body_bytes = 0;
     record.ttl_start = record.ttl_end = 0;
@@ -78,7 +83,8 @@ static void extremes_survive_and_fit(void **state)
     record.seq = UINT64_MAX - 1;
     record.body_bytes = UINT32_MAX;
     record.body_sum = UINT64_MAX;
-    record.stored_at_ms = INT64_MIN;
+    record.owner = UINT64_MAX;
+    record.began_ms = record.stored_at_ms = INT64_MIN;
     record.expires_at_ms = INT64_MAX;
     record.hint_ttl_ms = INT64_MIN;
     record.ttl_start = record.ttl_end = UINT32_MAX;
@@ -114,13 +120,20 @@ static void another_version_is_unknown(void **state)
     size_t n = entry_format(&record, bytes);
 
     (void)state;
-    assert_int_equal(bytes[1], ENTRY_VERSION);
-    bytes[1] = ENTRY_VERSION + 1;
+    assert_int_equal(bytes[3], ENTRY_VERSION);
+    bytes[3] = ENTRY_VERSION + 1;
     resum(bytes, n - 8);
     assert_int_equal(parse(bytes, n, &seen), ENTRY_UNKNOWN);
-    bytes[0] = (char)0xdc; /* a longer array than any of this version */
+    bytes[1] = (char)0xff; /* a longer array than any of this version */
     resum(bytes, n - 8);
     assert_int_equal(parse(bytes, n, &seen), ENTRY_UNKNOWN);
+    bytes[0] = (char)0x9f; /* the short head of the versions that had no more than 15 fields */
+    bytes[1] = ENTRY_VERSION - 1;
+    resum(bytes, n - 8);
+    assert_int_equal(parse(bytes, n, &seen), ENTRY_UNKNOWN);
+    bytes[1] = ENTRY_VERSION; /* and this version never has it */
+    resum(bytes, n - 8);
+    assert_int_equal(parse(bytes, n, &seen), ENTRY_DAMAGED);
 }
 
 /* With a right sum the bytes are somebody's who knows how to make it: each field must stand on its own. */
@@ -154,7 +167,7 @@ static void fields_of_another_type_are_refused(void **state)
             if (parse(bytes, resum(bytes, n - 1 + stranger_bytes), &seen) == ENTRY_OK) {
                 assert_true(seen.name.n <= ENTRY_NAME_MAX);
                 assert_true(seen.ttl_end <= seen.body_bytes && seen.ttl_start <= seen.ttl_end);
-                assert_true(seen.scope <= CP_SCOPE_PUBLIC);
+                assert_true(seen.scope <= CP_SCOPE_PUBLIC && seen.began_ms <= seen.stored_at_ms);
             }
         }
     }
@@ -174,6 +187,9 @@ static void fields_that_contradict_each_other_are_refused(void **state)
     record.ttl_start = 26;
     assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_DAMAGED);
     record = example();
+    record.began_ms = record.stored_at_ms + 1;
+    assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_DAMAGED);
+    record = example();
     record.scope = CP_SCOPE_PUBLIC + 1;
     assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_DAMAGED);
     record = example();
@@ -182,17 +198,17 @@ static void fields_that_contradict_each_other_are_refused(void **state)
 
     record = example();
     n = entry_format(&record, bytes) - 8;
-    bytes[n] = 1; /* a sixteenth field */
+    bytes[n] = 1; /* one field more */
     assert_int_equal(parse(bytes, resum(bytes, n + 1), &seen), ENTRY_DAMAGED);
     n = entry_format(&record, bytes) - 8;
-    assert_int_equal(bytes[4], 1); /* version, seq, bytes, then the count of chunks */
-    bytes[4] = 2;
+    assert_int_equal(bytes[6], 1); /* version, seq, bytes, then the count of chunks */
+    bytes[6] = 2;
     assert_int_equal(parse(bytes, resum(bytes, n), &seen), ENTRY_DAMAGED);
 }
 
 static void bodies_are_cut_into_chunks_that_fill_one_page(void **state)
 {
-    static const uint64_t sizes[] = {0, 1, 4047, 4048, 4049, 8128, 8129, 1 << 20};
+    static const uint64_t sizes[] = {0, 1, 4039, 4040, 4041, 8120, 8121, 1 << 20};
 
     (void)state;
     assert_true(ENTRY_CHUNK_BYTES + 16 == 4096); /* one page: a full map needs no runs */
@@ -203,11 +219,11 @@ static void bodies_are_cut_into_chunks_that_fill_one_page(void **state)
             assert_true(n > 0 && n <= ENTRY_CHUNK_BYTES && (n == ENTRY_CHUNK_BYTES || chunk == chunks - 1));
             sum += n;
         }
-        assert_true(sum == sizes[i] + ENTRY_DIGEST_BYTES);
+        assert_true(sum == sizes[i] + ENTRY_HEAD_BYTES);
     }
     assert_int_equal(entry_chunks(0), 1);
-    assert_int_equal(entry_chunks(4048), 1);
-    assert_int_equal(entry_chunks(4049), 2);
+    assert_int_equal(entry_chunks(4040), 1);
+    assert_int_equal(entry_chunks(4041), 2);
 }
 
 int main(void)

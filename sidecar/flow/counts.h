@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How often each outcome and each reason came, and the sidecar's own doings that no request counts. One name for each, from the table of words
+ * (cachepolicy/words.def.h). Thread: any. */
+#ifndef MCPCACHED_FLOW_COUNTS_H
+#define MCPCACHED_FLOW_COUNTS_H
+
+#include "cachepolicy/cachepolicy.h"
+
+enum count {
+    COUNT_PROBE,          /* probes sent */
+    COUNT_PROBE_ACCEPTED, /* of those: answered by a result */
+    COUNT_REFUSED,        /* times that the upstream refused a credential (401, 403) */
+    COUNT_SESSION_ENDED,
+    COUNT_COUNT
+};
+
+void counts_request(enum cp_outcome outcome, enum cp_reason reason);
+void counts_add(enum count what);
+/* One log line for each that is not zero. */
+void counts_log(void);
+
+#endif
