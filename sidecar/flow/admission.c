@@ -18,15 +18,16 @@ void admission_alive_name(const struct identity *id, uint8_t ret[16])
     mix(id->credential.bytes + 16, id->session, ret);
 }
 
-/* All credentials look alike to a name that leaves them out. */
-static void grant_name(struct flow *flow, const struct identity *id, const struct cp_message *message, uint8_t ret[16])
+void admission_grant_name(struct flow *flow, const struct identity *id, const struct cp_message *message, struct span where,
+                          uint8_t ret[16])
 {
+    struct span name = message->name.p != NULL ? message->name : SPAN("");
+    const uint64_t parts[2] = {message->method, name.n};
     struct buf *text = &flow->text;
-    const char method = (char)message->method;
 
     text->n = 0;
-    if (buf_add(text, id->credential.bytes, sizeof(id->credential.bytes)) != 0 || buf_add(text, &method, 1) != 0 ||
-        buf_add_span(text, message->name.p != NULL ? message->name : SPAN("")) != 0)
+    if (buf_add(text, id->credential.bytes, sizeof(id->credential.bytes)) != 0 || buf_add(text, parts, sizeof(parts)) != 0 ||
+        buf_add_span(text, name) != 0 || buf_add_span(text, where) != 0)
         h2o_fatal("no memory");
     cp_digest_of(flow->keyer, "granted", buf_span(text), ret);
 }
@@ -41,8 +42,8 @@ static bool needs_no_proof(const struct flow *flow, const struct identity *id, c
     return !atomic_load_explicit(flow->shared->challenged, memory_order_acquire) && entry->owner == identity_owner(id);
 }
 
-enum admission admission_of(struct flow *flow, const struct identity *id, const struct cp_message *message,
-                            const struct store_entry *entry, bool was_probed, int64_t now_ms)
+enum admission admission_of(struct flow *flow, const struct identity *id, const uint8_t grant[16], const struct store_entry *entry,
+                            bool was_probed, int64_t now_ms)
 {
     const struct flow_shared *shared = flow->shared;
     const uint64_t credential_only[2] = {id->epochs[0], 0};
@@ -55,8 +56,7 @@ enum admission admission_of(struct flow *flow, const struct identity *id, const 
         return ADMISSION_EXPIRED;
     if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0))
         return ADMISSION_UNPROVEN;
-    grant_name(flow, id, message, name);
-    at_ms = proofs_at(shared->proofs, name, credential_only);
+    at_ms = proofs_at(shared->proofs, grant, credential_only);
     if ((at_ms < 0 || now_ms - at_ms >= shared->policy->grant_ms) && !MUTANT("grant-ignored"))
         return ADMISSION_UNPROVEN;
     if (was_probed)
@@ -145,23 +145,17 @@ void admission_learn(struct flow *flow, struct identity *id, const struct admiss
         end_session(flow, id, facts->status != 404, now_ms);
 }
 
-void admission_grant(struct flow *flow, const struct identity *id, const struct cp_message *message, int64_t began_ms)
+void admission_grant(struct flow *flow, const struct identity *id, const uint8_t grant[16], int64_t began_ms)
 {
     const uint64_t credential_only[2] = {id->epochs[0], 0};
-    uint8_t name[16];
 
-    if (id->epochs[0] == 0)
-        return;
-    grant_name(flow, id, message, name);
-    proofs_learn(flow->shared->proofs, name, credential_only, began_ms);
+    if (id->epochs[0] != 0)
+        proofs_learn(flow->shared->proofs, grant, credential_only, began_ms);
 }
 
-void admission_withdraw(struct flow *flow, const struct identity *id, const struct cp_message *message)
+void admission_withdraw(struct flow *flow, const uint8_t grant[16])
 {
-    uint8_t name[16];
-
-    grant_name(flow, id, message, name);
-    proofs_drop(flow->shared->proofs, name);
+    proofs_drop(flow->shared->proofs, grant);
 }
 
 bool admission_holds(struct flow *flow, const struct identity *id, int64_t began_ms)

@@ -2,7 +2,8 @@
 /* Admission: whether the upstream would still talk to this very caller. A hit is an answer that the server never saw, so it needs proof:
  *
  *   alive    (credential, session)        the last 2xx, good for identity.lease
- *   granted  (credential, method + name)  a result, good for identity.grant
+ *   granted  (credential, method + name)  a result, good for identity.grant; told apart like entries by Host, path and headers, because servers are
+ *                                         many that tell their tenants apart by those
  *
  * both learned from the upstream's answers to the caller's own requests, both gone at once when the upstream refuses him (401, 403; 404 to a session; a DELETE that ends
  * it). Callers without credentials and session need none until the upstream was seen to challenge anybody. A token's own expiry can only shorten.
@@ -19,9 +20,13 @@ enum admission {
     ADMISSION_EXPIRED,  /* the token says of itself that it is over */
 };
 
-/* For an entry that was found. was_probed: the upstream has just accepted a probe of this caller's. */
-enum admission admission_of(struct flow *flow, const struct identity *id, const struct cp_message *message,
-                            const struct store_entry *entry, bool was_probed, int64_t now_ms);
+/* Under which a grant is kept. where: Host, path and keyed headers of the request, in a form that no others have. */
+void admission_grant_name(struct flow *flow, const struct identity *id, const struct cp_message *message, struct span where,
+                          uint8_t ret[16]);
+
+/* For an entry that was found. grant: its name. was_probed: the upstream has just accepted a probe of this caller's. */
+enum admission admission_of(struct flow *flow, const struct identity *id, const uint8_t grant[16], const struct store_entry *entry,
+                            bool was_probed, int64_t now_ms);
 
 /* What the head of an upstream reply to this caller says. id: updated to what holds now. */
 struct admission_facts {
@@ -33,9 +38,9 @@ struct admission_facts {
 };
 void admission_learn(struct flow *flow, struct identity *id, const struct admission_facts *facts, int64_t now_ms);
 
-/* The upstream gave this caller a result for this method and name, or refused inside its answer. */
-void admission_grant(struct flow *flow, const struct identity *id, const struct cp_message *message, int64_t began_ms);
-void admission_withdraw(struct flow *flow, const struct identity *id, const struct cp_message *message);
+/* The upstream gave this caller a result, or refused inside its answer. */
+void admission_grant(struct flow *flow, const struct identity *id, const uint8_t grant[16], int64_t began_ms);
+void admission_withdraw(struct flow *flow, const uint8_t grant[16]);
 
 /* Whether the caller's standing is still the one of when the exchange began: what was fetched may be kept. */
 bool admission_holds(struct flow *flow, const struct identity *id, int64_t began_ms);

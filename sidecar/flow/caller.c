@@ -229,13 +229,21 @@ static void read_version(const struct wire_request *wire, const struct cp_messag
     }
 }
 
+/* The session that the message is part of: none in the modern era, where the header means nothing, none for an initialize, which opens another one, and none
+ * that could be told for what is not understood. */
+static struct span session_of(const struct wire_request *wire, const struct cp_message *message)
+{
+    if (message->kind == CP_KIND_OPAQUE || message->era == CP_ERA_MODERN || message->method == CP_METHOD_INITIALIZE)
+        return SPAN_ABSENT;
+    return wire->session;
+}
+
 void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
                  int64_t now_ms, struct caller *ret)
 {
     const struct cp_policy *policy = flow->shared->policy;
 
-    /* a session header means nothing in the modern era */
-    *ret = (struct caller){.session_id = message->era == CP_ERA_MODERN ? SPAN_ABSENT : wire->session};
+    *ret = (struct caller){.session_id = session_of(wire, message)};
     identify(flow, req, ret->session_id, now_ms, &ret->id, &ret->session);
     ret->facts.has_session = ret->id.has_session;
     ret->facts.is_anonymous = ret->id.principal.is_anonymous;

@@ -97,14 +97,14 @@ static void drop_public(struct fill *fill, bool first_page_too)
 }
 
 /* A refusal inside the answer takes back what an earlier result had shown: servers refuse single tools that way too. */
-static void learn_grant(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
+static void learn_grant(struct fill *fill, const struct cp_answer *answer)
 {
     if (!fill->reply.id_matches || fill->reply.status != 200)
         return;
     if (answer->has_result && !answer->has_error && !answer->is_error)
-        admission_grant(fill->flow, fill->id_of_caller, message, fill->began_ms);
+        admission_grant(fill->flow, fill->id_of_caller, fill->keys.grant, fill->began_ms);
     else
-        admission_withdraw(fill->flow, fill->id_of_caller, message);
+        admission_withdraw(fill->flow, fill->keys.grant);
 }
 
 static void keep(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
@@ -144,7 +144,7 @@ static void judge(struct fill *fill, const struct cp_answer *answer)
             learn_session(fill, answer, &message);
         break;
     case FILL_STORE:
-        learn_grant(fill, answer, &message);
+        learn_grant(fill, answer);
         keep(fill, answer, &message);
         break;
     case FILL_PROBE:

@@ -12,6 +12,7 @@ struct fill_keys {
     struct cp_key private_key, public_key;
     struct cp_key first_page; /* of a list that this request asks a later page of, in the public arm */
     bool has_private, has_public, has_first_page;
+    uint8_t grant[16]; /* of who asks, for what is asked */
 };
 
 enum fill_kind {

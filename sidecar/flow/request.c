@@ -103,6 +103,9 @@ static enum cp_reason make_keys(struct flow *flow, h2o_req_t *req, struct wire_r
         return CP_REASON_KEY_SIZE;
     if (flow->params.n > flow->shared->max_key_bytes)
         return CP_REASON_KEY_SIZE;
+    if (add_header(&flow->vary, SPAN("host"), wire->authority) != 0 || add_header(&flow->vary, SPAN("path"), wire->path) != 0)
+        return CP_REASON_KEY_SIZE;
+    admission_grant_name(flow, &caller->id, message, present(&flow->vary), ret->grant);
     question.params = present(&flow->params);
     question.mcp_params = present(&flow->mcp_params);
     question.vary = present(&flow->vary);
@@ -314,7 +317,7 @@ static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
 
     is_found = find(flow, req, &decision, &keys, &caller.id, plan.now_ms, &entry, &age);
     if (is_found) {
-        switch (admission_of(flow, &caller.id, &message, &entry, telling == PROBED_WELL, plan.now_ms)) {
+        switch (admission_of(flow, &caller.id, keys.grant, &entry, telling == PROBED_WELL, plan.now_ms)) {
         case ADMISSION_PROVEN:
             if (caller.agrees)
                 answer_hit(flow, req, &wire, &message, &caller, &decision, &entry, &age, plan.now_ms);

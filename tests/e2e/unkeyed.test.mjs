@@ -22,6 +22,9 @@ for (const header of ['X-Forwarded-Host', 'Forwarded', 'X-Original-URL', 'X-HTTP
         await stand.admit(readResource(uri, { token: 'gamma' }));
         await stand.settle();
         await stand.expect('hit', readResource(uri, { token: 'gamma' }));
+        await stand.expect('miss:unproven', readResource(uri, { token: 'gamma', headers: { [header]: 'evil.example' } }), 'who was let in without it was not let in with it');
+        await stand.admit(readResource(uri, { ...others, headers: { [header]: 'evil.example' } }));
+        await stand.settle();
         assert.equal(await textIn(await stand.expect('hit', readResource(uri, { ...others, headers: { [header]: 'evil.example' } }))), 'for evil.example');
     });
 }

@@ -80,12 +80,15 @@ export class Stand {
     }
 
     /**
-     * Makes callers known: each has a request like these answered by the upstream, under a header that makes another question of it. Without this a stranger misses
-     * because nothing proves that he would be let in, and a test that no answer crosses to him would prove nothing.
+     * Makes callers known: each has a request like these answered by the upstream, with a member of _meta that makes another question of it. Without this a stranger
+     * misses because nothing proves that he would be let in, and a test that no answer crosses to him would prove nothing.
      */
     async admit(...requests) {
         for (const request of requests) {
-            const answer = await this.ask({ ...request, headers: [...request.headers, ['X-Admit', 'another question']] });
+            const member = '"com.example/admit":"another question"';
+            const body = request.body.includes('"_meta":{') ? request.body.replace('"_meta":{', `"_meta":{${member},`) : request.body.replace('"params":{', `"params":{"_meta":{${member}},`);
+            assert.notEqual(body, request.body);
+            const answer = await this.ask({ ...request, body });
             await answer.body();
             assert.equal(answer.status, 200, 'the upstream lets him in');
         }
