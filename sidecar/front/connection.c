@@ -209,10 +209,10 @@ static void check_writing(struct connection *c, int64_t now_ms)
         enter(c, PHASE_WRITING, now_ms);
         c->progress = seen;
     } else if (is_over(c, c->all->limits.write_timeout_ms, now_ms)) {
-        const char *reason = cp_reason_word(CP_REASON_SLOW);
+        struct span reason = span_of(cp_reason_word(CP_REASON_SLOW));
 
         counts_request(CP_OUTCOME_ERROR, CP_REASON_SLOW);
-        LOG(LOG_INFO, "cut", LOG_TEXT_FIELD("reason", reason, strlen(reason)), LOG_INT_FIELD("unsent", seen.queued_bytes));
+        LOG(LOG_INFO, "cut", LOG_TEXT_FIELD("reason", reason.p, reason.n), LOG_INT_FIELD("unsent", seen.queued_bytes));
         reset(c);
         c->since_ms = now_ms;
     }

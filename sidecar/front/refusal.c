@@ -37,11 +37,11 @@ static struct reply_error error_of(enum refusal refusal)
 
 static void log_refusal(const struct reply_error *error, const char *why)
 {
-    const char *outcome = cp_outcome_word(CP_OUTCOME_ERROR), *reason = cp_reason_word(error->reason);
+    struct span outcome = span_of(cp_outcome_word(CP_OUTCOME_ERROR)), reason = span_of(cp_reason_word(error->reason));
 
     counts_request(CP_OUTCOME_ERROR, error->reason);
-    LOG(LOG_INFO, "refused", LOG_TEXT_FIELD("outcome", outcome, strlen(outcome)),
-        LOG_TEXT_FIELD(error->reason != CP_REASON_NONE ? "reason" : NULL, reason, strlen(reason)),
+    LOG(LOG_INFO, "refused", LOG_TEXT_FIELD("outcome", outcome.p, outcome.n),
+        LOG_TEXT_FIELD(error->reason != CP_REASON_NONE ? "reason" : NULL, reason.p, reason.n),
         LOG_INT_FIELD("status", error->status), LOG_TEXT_FIELD("why", why, strlen(why)));
 }
 
@@ -142,7 +142,7 @@ static void on_setup_ostream(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t *
 
     (void)self;
     log_refusal(&error, "libh2o");
-    req->res.headers = (h2o_headers_t){NULL};
+    req->res.headers = (h2o_headers_t){.size = 0};
     *a = (struct last_answer){
         .stream = {.next = *slot, .do_send = send_adopted}, .req = req, .body = reply_error_prepare(req, &error)};
     *slot = &a->stream;
