@@ -20,8 +20,6 @@ export function outcomeOf(text) {
 
 export class Client {
     #socket = null;
-    #reader = null;
-    #settle = null;
 
     constructor(run, drawer) {
         this.run = run;
@@ -35,15 +33,16 @@ export class Client {
             socket.once('error', reject);
         });
         socket.setEncoding('latin1');
-        const leave = (reply) => {
-            const settle = this.#settle;
-            this.#settle = null;
-            settle?.(reply);
+        const answer = (reply) => {
+            const { settle } = socket;
+            socket.settle = undefined;
+            if (settle) settle(reply);
+            else if (reply) this.run.violation('framing', `an answer that nobody asked for: ${reply.line} ${reply.body}`);
         };
-        this.#reader = new Reader(true, leave);
+        const reader = new Reader(true, answer);
         socket.on('data', (piece) => {
             try {
-                this.#reader.feed(piece);
+                reader.feed(piece);
             } catch (error) {
                 this.run.violation('framing', error.message);
                 socket.destroy();
@@ -52,12 +51,16 @@ export class Client {
         socket.on('error', () => {});
         socket.on('close', () => {
             if (this.#socket === socket) this.#socket = null;
-            leave(null);
+            answer(null);
         });
         this.#socket = socket;
     }
 
-    cut() { this.#socket?.destroy(); }
+    #leave() {
+        this.#socket?.destroy();
+        this.#socket = null;
+    }
+    cut() { this.#leave(); }
 
     /** Asks until the phase has had its share. */
     async go() {
@@ -78,7 +81,7 @@ export class Client {
             await this.#ask(op);
             this.run.judged();
         }
-        this.#socket?.destroy();
+        this.#leave();
     }
 
     async #ask(op) {
@@ -88,19 +91,22 @@ export class Client {
         const text = lines(`${op.verb} ${op.path} HTTP/1.1`, [['Host', `127.0.0.1:${run.port}`], ...op.headers, ...(op.verb === 'POST' || body !== '' ? [['Content-Length', body.length]] : [])]) + body;
         op.tick = run.clock();
         op.ms = now();
+        op.realMs = Date.now();
         run.note(op, `op ${op.number} ${op.era} ${op.verb} ${op.method ?? op.path} ${op.name} ${op.never ?? ''} ${op.args?.map(([name, value]) => `${name}=${value}`).join(',') ?? ''}`);
+        this.#expect(op);
         const reply = await new Promise((settle) => {
-            this.#settle = settle;
             op.process = run.process;
+            this.#socket.settle = settle;
             this.#socket.write(text, 'latin1');
         });
         run.upstream.operations.delete(op.number);
         if (reply === null) {
-            if (op.process === run.process && run.isUp && !run.isOver) run.violation('answer', `operation ${op.number} got none: its connection was closed`, op);
+            if (op.process === run.process && run.isUp && !run.isStopped) run.violation('answer', `operation ${op.number} got none: its connection was closed`, op);
+            run.cut.add(op.number);
             run.count('cut by a kill', 1);
             return;
         }
-        if (header(reply, 'connection') === 'close') this.#socket?.destroy();
+        if (header(reply, 'connection') === 'close') this.#leave();
         const status = Number(reply.line.slice(9, 12));
         this.#judge(op, status, outcomeOf(header(reply, 'cache-status')), reply);
     }
@@ -198,7 +204,6 @@ export class Client {
         if (x.status !== status) complain('status', `the upstream said ${x.status}`);
         if (x.body !== undefined && x.status !== 204 && !reply.body.includes(x.body)) complain('bytes', `the upstream sent ${x.body}`);
         if (run.phase.origins.length > 0 && op.origin !== undefined && !run.phase.origins.includes(op.origin) && op.path === '/mcp' && op.verb !== 'OPTIONS') complain('origin', `its Origin ${op.origin} is not on the list`);
-        // before this answer is known: what should have been a hit?
         this.#countWithheld(op);
         x.seenTick = run.clock();
         x.seenMs = now();
@@ -207,14 +212,16 @@ export class Client {
         this.#live(op, x);
     }
 
-    /** Which protection stood between this question and an entry that was there. */
+    /** Which protection stands between this question and an entry that is there, as far as all that has happened before it tells. */
+    #expect(op) {
+        const { judge } = this.run;
+        op.entry = judge.expected(op);
+        if (op.entry !== undefined) op.objection = judge.objection(op, op.entry);
+    }
     #countWithheld(op) {
-        const { run } = this;
-        const entry = run.judge.expected(op);
-        if (entry === undefined) return;
-        const objection = run.judge.objection(op, entry);
-        run.count(`withheld: ${objection?.[0] ?? 'unexplained'}`, 1);
-        if (!objection) run.note(op, `   ${op.number} could have had #${entry.serial}`);
+        if (op.entry === undefined) return;
+        this.run.count(`withheld: ${op.objection?.[0] ?? 'unexplained'}`, 1);
+        if (!op.objection) this.run.note(op, `   ${op.number} could have had #${op.entry.serial}`);
     }
 
     /** What a client does about an answer. */
@@ -224,6 +231,6 @@ export class Client {
         if (!op.session || !sessions.includes(op.session)) return;
         const isOver = x.status === 404 || (op.verb === 'DELETE' && x.status < 300);
         // some clients do not notice at once
-        if (isOver && this.drawer.dice.chance(0.3)) sessions.splice(sessions.indexOf(op.session), 1);
+        if (isOver && this.drawer.dice.chance(0.2)) sessions.splice(sessions.indexOf(op.session), 1);
     }
 }

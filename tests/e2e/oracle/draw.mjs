@@ -43,7 +43,7 @@ export class Drawer {
         const credential = places[this.place];
         if (!credential.isRefreshing) return credential;
         // a client refreshes when its token has run out, sometimes before, sometimes somewhat later
-        if (dice.chance(credential.hasExpired() ? 0.15 : 0.005)) return (places[this.place] = world.refreshing(dice, credential));
+        if (dice.chance(credential.hasExpired() ? 0.15 : world.phase.claims ? 0.04 : 0.005)) return (places[this.place] = world.refreshing(dice, credential));
         return credential;
     }
 
@@ -53,7 +53,7 @@ export class Drawer {
         if (dice.chance(0.004 * often)) world.revoke(this.isSlow || dice.chance(0.5) ? credential : world.places[dice.below(world.places.length)], dice);
         if (dice.chance(0.006 * often)) world.deny(credential, dice.chance(0.8) ? dice.of(TOOLS) : `${dice.of(RESOURCES)}${dice.below(3)}`, dice);
         if (dice.chance(0.004)) world.flip(dice.chance(0.3) ? 'resources/list' : `hint://flip/${dice.below(3)}`);
-        if (dice.chance(0.004) && credential.sessions.length > 0) world.forget(dice.of(credential.sessions), dice);
+        if (dice.chance(0.008 * often) && credential.sessions.length > 0) world.forget(dice.of(credential.sessions), dice);
     }
 
     /** The next operation. */
@@ -64,8 +64,13 @@ export class Drawer {
         const op = { number, dice: new Dice(dice.below(2 ** 32)), credential, session: null, era: 'modern', verb: 'POST', path: '/mcp', method: undefined, name: '', rule: null, never: undefined };
         op.id = dice.of([String(number), `"${number}"`, `"op-${number}"`, `-${number}`]);
         let kind = dice.weighted(KINDS, KIND_SUM);
-        if (this.again && (kind === 'again' || dice.chance(this.isSlow ? 0.5 : 0.25))) Object.assign(op, this.again, { credential: dice.chance(0.97) ? this.again.credential : credential }), (kind = 'repeat');
-        else if (kind === 'again') kind = 'tool';
+        if (this.again && (kind === 'again' || dice.chance(this.isSlow ? 0.5 : 0.25))) {
+            // by the same caller, whose token may be another by now; seldom by anybody
+            const isSame = dice.chance(0.97) && !(this.again.credential.isRefreshing && this.again.place === this.place && dice.chance(0.7));
+            Object.assign(op, this.again, { credential: isSame ? this.again.credential : credential });
+            kind = 'repeat';
+        }
+        if (kind === 'again') kind = 'tool';
         if (kind !== 'repeat') {
             const form = dice.weighted([[45, 'modern'], [43, 'session'], [12, 'bare']], 100);
             if (form !== 'modern') op.era = 'legacy';
@@ -85,10 +90,11 @@ export class Drawer {
         else if (kind === 'elsewhere') Object.assign(op, { path: dice.of(['/', '/mcp/x', '/other']), isElsewhere: true, elsewhereStatus: dice.of([200, 401, 403, 404]) });
         else if (kind === 'strange') Object.assign(op, { verb: dice.of(['PUT', 'OPTIONS']), session: null });
         if (kind === 'repeat') op.id = dice.of([String(number), `"op-${number}"`]);
-        op.rule = op.method !== undefined && !(op.method === 'server/discover' && op.era === 'legacy') && op.verb === 'POST' && !op.isElsewhere ? ruleOf(op.method, op.name) : null;
+        op.rule = op.method !== undefined && !(op.method === 'server/discover' && op.era === 'legacy') && op.verb === 'POST' && !op.isElsewhere ? ruleOf(phase, op.method, op.name) : null;
         this.#question(op);
-        if (op.rule !== null && dice.chance(0.7)) this.again = { session: op.session, era: op.era, method: op.method, name: op.name, dataKey: op.dataKey, args: op.args, language: op.language, extra: op.extra, credential, echo: op.echo };
+        if (op.rule !== null && dice.chance(0.7)) this.again = { question: op.question, session: op.session, era: op.era, method: op.method, name: op.name, dataKey: op.dataKey, args: op.args, language: op.language, extra: op.extra, credential: op.credential, place: this.place, echo: op.echo };
         this.#format(op);
+        if (this.again?.question === op.question) this.again.oddity = op.oddity;
         if (phase.origins.length > 0 && op.origin === undefined && dice.chance(0.1)) {
             op.origin = phase.origins[0];
             op.headers.push(['Origin', op.origin]);
@@ -150,7 +156,8 @@ export class Drawer {
     #format(op) {
         const { dice } = this;
         const isRead = op.rule !== null;
-        const oddity = isRead && dice.chance(0.09) ? dice.of(ODDITIES) : undefined;
+        const oddity = isRead && dice.chance(0.09) ? dice.of(ODDITIES) : isRead && op.oddity && dice.chance(0.5) ? op.oddity : undefined;
+        op.oddity = oddity;
         const mirrors = new Map();
         let accept = 'application/json, text/event-stream';
         if (op.isElsewhere || op.verb === 'PUT' || op.verb === 'OPTIONS') {
@@ -180,7 +187,7 @@ export class Drawer {
         const isMirrored = op.era === 'modern' && isRead;
         switch (oddity) {
         case 'proof':
-            op.headers.push(['DPoP', `proof-${op.number}`]);
+            op.headers.push(['DPoP', 'proof']); // even one that is used again
             op.never = 'proof';
             break;
         case 'origin':

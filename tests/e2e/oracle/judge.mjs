@@ -3,23 +3,31 @@
 // had the whole 401 in hand before this question was sent" has no two meanings. Each doubt that the network leaves is given to the sidecar: an
 // objection here means that no order of events inside it could have made that answer right.
 import { isPublic, lifetimeOf, privateScope } from './phases.mjs';
+import { now } from './world.mjs';
 
 /** Both sides cut milliseconds off their clocks. */
 const SLACK_MS = 3;
+/** kill -9 loses what the store was just about to commit. */
+const COMMIT_MS = 250;
+/** A loop reads the wall clock once a turn. */
+const REAL_SLACK_MS = 50;
 const NEVER = -1;
 
 /** Ends of something: when the upstream sent the word (no exchange that it had before can count after it), and when a client had seen it. */
 class Ends {
     #sent = [];
     #seen = [];
+    #seenMs = [];
     /** In the order in which they were seen. */
     note(sentTick, seenTick) {
         this.#sent.push(Math.max(sentTick, this.#sent.at(-1) ?? NEVER));
         this.#seen.push(seenTick);
-        if (this.#sent.length > 64) {
-            this.#sent.splice(0, 32);
-            this.#seen.splice(0, 32);
-        }
+        this.#seenMs.push(now());
+        if (this.#sent.length > 64) for (const list of [this.#sent, this.#seen, this.#seenMs]) list.splice(0, 32);
+    }
+    forgetSince(ms) {
+        const keep = this.#seenMs.filter((seenMs) => seenMs <= ms).length;
+        for (const list of [this.#sent, this.#seen, this.#seenMs]) list.length = keep;
     }
     /** The latest word that was seen before this tick. */
     before(tick) {
@@ -36,6 +44,7 @@ class EndsOf {
         ends.note(sentTick, seenTick);
     }
     before(key, tick) { return this.#ends.get(key)?.before(tick) ?? NEVER; }
+    forgetSince(ms) { for (const ends of this.#ends.values()) ends.forgetSince(ms); }
 }
 
 const sessionOf = (asked) => asked.session?.id ?? '';
@@ -85,6 +94,14 @@ export class Judge {
         else if (!(alive.call?.tick > x.tick)) alive.call = proof;
     }
 
+    /** The sidecar was killed: its proofs are gone, and so may be what it was told last. */
+    killed(tick, ms) {
+        this.bornTick = tick;
+        this.#killed.forgetSince(ms - COMMIT_MS);
+        this.#ended.forgetSince(ms - COMMIT_MS);
+        this.#unshared.forgetSince(ms - COMMIT_MS);
+    }
+
     /** A client has the whole reply of an exchange that was made for it. */
     seen(x, isMiss, isStored) {
         const { sentTick, seenTick, credential } = x;
@@ -96,7 +113,8 @@ export class Judge {
         }
         if (x.session && x.status === 404) this.#ended.note(`${principal} ${x.session.id}`, sentTick, seenTick);
         if (x.session && x.verb === 'DELETE' && x.status >= 200 && x.status < 300) this.#ended.note(`* ${x.session.id}`, sentTick, seenTick);
-        if (x.status === 200 && (x.content === 'isError' || x.content === 'error')) this.#withdrawn.note(grantKey(x), sentTick, seenTick);
+        // of what only passes through, the sidecar reads no more than the head
+        if (isMiss && x.status === 200 && (x.content === 'isError' || x.content === 'error')) this.#withdrawn.note(grantKey(x), sentTick, seenTick);
         if (x.content !== 'result' || x.rule === null || x.rule === undefined) return;
         if (isMiss && !isPublic(x.rule, x)) this.#unshared.note(this.#publicPlace(x), sentTick, seenTick);
         if (isStored) this.#stored.set(isPublic(x.rule, x) ? this.#publicPlace(x) : this.#privatePlace(x), x);
@@ -114,20 +132,30 @@ export class Judge {
     #askedWrongly(op) {
         if (op.rule === null || op.rule === undefined) return ['kind', 'nothing of this kind may be kept'];
         if (op.never) return [op.never, `the request has what makes it a question for the upstream (${op.never})`];
-        if (op.credential.hasExpired(SLACK_MS)) return ['expired', `the token says exp ${op.credential.expS}`];
+        if (op.credential.hasExpired(op.realMs - REAL_SLACK_MS)) return ['expired', `the token says exp ${op.credential.expS}`];
         return null;
     }
 
-    /** Would the upstream still talk to this caller about this, as far as a sidecar can know? */
-    admission(op) {
+    /** Of callers without credentials and session the upstream may want nothing: until it was seen to challenge anybody they prove nothing, and get what one of
+     *  them fetched. */
+    #isFree(op, x) {
+        const { credential, session } = op;
+        if (!credential.isAnonymous || session || this.#challenged.before(op.tick) !== NEVER) return false;
+        return x === undefined || x.credential.isAnonymous;
+    }
+
+    /** Would the upstream still talk to this caller about this (and what exchange x brought), as far as a sidecar can know? */
+    admission(op, x) {
         const { credential, session } = op;
         const { leaseMs, grantMs } = this.phase;
-        if (credential.isAnonymous && !session && this.#challenged.before(op.tick) === NEVER) return null;
+        if (this.#isFree(op, x)) return null;
 
         const alive = this.#alive.get(aliveKey(op));
-        const isFresh = (proof) => proof && proof.ms >= op.ms - leaseMs - SLACK_MS;
+        // a probe that is under way already is joined
+        const isJoined = (proof) => proof === alive.probe && proof.sentTick > op.tick;
+        const isFresh = (proof) => proof && (proof.ms >= op.ms - leaseMs - SLACK_MS || isJoined(proof));
         // decided after a probe's answer, when nothing else can have carried it
-        const waited = alive?.probe?.tick > op.tick && !(alive.call?.tick > op.tick) && !isFresh(alive.call) && !isFresh(alive.probeBefore);
+        const waited = alive?.probe?.sentTick > op.tick && !(alive.call?.tick > op.tick) && !isFresh(alive.call) && !isFresh(alive.probeBefore);
         const tick = waited ? alive.probe.sentTick : op.tick;
         op.waitedForProbe = waited;
 
@@ -164,10 +192,9 @@ export class Judge {
         if (!isShared && credential.isAnonymous && !this.phase.shared) return ['nobody', 'a private answer for a caller who is nobody'];
         if (scope === 'session' && sessionOf(x) !== sessionOf(op)) return ['session', `it is of session ${sessionOf(x)}`];
         if (scope !== 'session' && clientOf(x) !== clientOf(op)) return ['client', `it was for a client that said ${clientOf(x)}`];
-        if (isShared && credential.isAnonymous && !session && !x.credential.isAnonymous && this.#challenged.before(op.tick) === NEVER) return ['owner', `nobody proved anything, and ${x.credential.name} fetched it`];
         const lifetimeMs = lifetimeOf(op.rule, x);
         if (x.seenMs !== undefined && op.ms - x.seenMs > lifetimeMs + SLACK_MS) return ['age', `it is ${Math.round(op.ms - x.seenMs)} ms old and lives ${lifetimeMs}`];
-        const refusal = this.admission(op);
+        const refusal = this.admission(op, x);
         if (refusal && refusal[0] !== 'lease') return refusal;
         if (!isShared && x.tick <= this.#killed.before(principal, op.tick)) return ['killed', `fetched at ${x.tick}, the caller was refused at ${this.#killed.before(principal, op.tick)}`];
         if (scope === 'session' && session) {
@@ -178,10 +205,10 @@ export class Judge {
         return refusal;
     }
 
-    /** What the store should hold for a question: the exchange that is surely still fresh, or undefined. */
+    /** What the store should hold for a question: the exchange that was kept before it and is surely still fresh, or undefined. */
     expected(op) {
         if (op.rule === null || op.rule === undefined) return undefined;
-        const isFresh = (x) => x !== undefined && op.ms - x.sentMs < lifetimeOf(op.rule, x) - 20;
+        const isFresh = (x) => x !== undefined && x.seenTick < op.tick && op.ms - x.sentMs < lifetimeOf(op.rule, x) - 20;
         const own = this.#stored.get(this.#privatePlace(op));
         if (isFresh(own)) return own;
         const shared = this.#stored.get(this.#publicPlace(op));

@@ -10,62 +10,63 @@ const LIFETIMES = { pub: 1200, prin: 2500, sess: 3000, mine: 2000, open: 1500, c
  * openShare    this part of the phase the upstream challenges nobody
  * origins      --allow-origin
  * kills        how often the sidecar is killed and started again on its store
+ * stretch      how many times longer everything lives
  * slowPaceMs   how long agents that ask seldom wait between two calls
  */
 const phase = (name, options = {}) => ({
-    name, leaseMs: 60_000, grantMs: 3_600_000, probe: true, claims: false, shared: false, openShare: 0, origins: [], kills: 0, threads: 1, slowPaceMs: [5, 120], ...options,
+    name, leaseMs: 60_000, grantMs: 3_600_000, probe: true, claims: false, shared: false, openShare: 0, origins: [], kills: 0, threads: 1, stretch: 1, slowPaceMs: [5, 120], ...options,
 });
 
 export const PHASES = [
     phase('plain'),
     phase('lease', { leaseMs: 60, slowPaceMs: [40, 160] }),
-    phase('no-probe', { leaseMs: 250, probe: false, slowPaceMs: [40, 500] }),
-    phase('grant', { leaseMs: 150, grantMs: 600, slowPaceMs: [20, 400] }),
+    phase('no-probe', { leaseMs: 60, probe: false, slowPaceMs: [30, 200] }),
+    phase('grant', { leaseMs: 150, grantMs: 110, stretch: 2, slowPaceMs: [60, 300] }),
     phase('claims', { claims: true, leaseMs: 200 }),
     phase('anonymous', { shared: true, openShare: 0.5, leaseMs: 400 }),
     phase('nobody', { openShare: 0.7, leaseMs: 400, origins: ['https://app.example'] }),
-    phase('restart', { kills: 2, claims: true }),
+    phase('restart', { kills: 3, claims: true, stretch: 6 }),
     phase('threads', { threads: 2, leaseMs: 120, claims: true, origins: ['https://app.example'] }),
 ];
 
-const seconds = (ms) => `${ms}ms`;
-
 export function policyText(phase) {
+    const lives = (kind) => `${LIFETIMES[kind] * phase.stretch}ms`;
     return `version: 1
 identity:
   headers: [authorization, x-api-key]
-  lease: ${seconds(phase.leaseMs)}
-  grant: ${seconds(phase.grantMs)}
+  lease: ${phase.leaseMs}ms
+  grant: ${phase.grantMs}ms
   probe: ${phase.probe ? 'on' : 'off'}
   anonymous: ${phase.shared ? 'shared' : 'nobody'}
-${phase.claims ? '  claims: [iss, sub]\n' : ''}defaults: { lists: ${seconds(LIFETIMES.cap)}, resources: ${seconds(LIFETIMES.cap)} }
+${phase.claims ? '  claims: [iss, sub]\n' : ''}defaults: { lists: ${lives('cap')}, resources: ${lives('cap')} }
 tools:
-  - { name: "pub_*", ttl: ${seconds(LIFETIMES.pub)}, scope: public }
-  - { name: "prin_*", ttl: ${seconds(LIFETIMES.prin)}, scope: principal }
-  - { name: "sess_*", ttl: ${seconds(LIFETIMES.sess)} }
+  - { name: "pub_*", ttl: ${lives('pub')}, scope: public }
+  - { name: "prin_*", ttl: ${lives('prin')}, scope: principal }
+  - { name: "sess_*", ttl: ${lives('sess')} }
   - { name: "off_*", ttl: off }
   - { name: "write_*", class: write }
 resources:
-  - { uri: "rule://mine/**", ttl: ${seconds(LIFETIMES.mine)}, scope: principal }
-  - { uri: "rule://open/**", ttl: ${seconds(LIFETIMES.open)}, scope: public }
+  - { uri: "rule://mine/**", ttl: ${lives('mine')}, scope: principal }
+  - { uri: "rule://open/**", ttl: ${lives('open')}, scope: public }
 `;
 }
 
 /** What the policy says of a kind of question: scope it grants ('session' where it says nothing), whether a rule narrows it, its lifetime. */
-export function ruleOf(method, name) {
+export function ruleOf(phase, method, name) {
+    const rule = (kind, more) => ({ ...more, ttlMs: LIFETIMES[kind] * phase.stretch });
     if (method === 'tools/call') {
         const kind = name.slice(0, name.indexOf('_'));
-        if (kind === 'pub') return { scope: 'public', ttlMs: LIFETIMES.pub };
-        if (kind === 'prin') return { scope: 'principal', ttlMs: LIFETIMES.prin };
-        if (kind === 'sess') return { scope: 'session', ttlMs: LIFETIMES.sess };
+        if (kind === 'pub') return rule('pub', { scope: 'public' });
+        if (kind === 'prin') return rule('prin', { scope: 'principal' });
+        if (kind === 'sess') return rule('sess', { scope: 'session' });
         return null;
     }
     if (method === 'resources/read') {
-        if (name.startsWith('rule://mine/')) return { scope: 'principal', isNarrowed: true, ttlMs: LIFETIMES.mine };
-        if (name.startsWith('rule://open/')) return { scope: 'public', ttlMs: LIFETIMES.open };
-        return { scope: 'session', isHinted: true, ttlMs: LIFETIMES.cap };
+        if (name.startsWith('rule://mine/')) return rule('mine', { scope: 'principal', isNarrowed: true });
+        if (name.startsWith('rule://open/')) return rule('open', { scope: 'public' });
+        return rule('cap', { scope: 'session', isHinted: true });
     }
-    if (['tools/list', 'prompts/list', 'resources/list', 'resources/templates/list', 'server/discover'].includes(method)) return { scope: 'session', isHinted: true, ttlMs: LIFETIMES.cap };
+    if (['tools/list', 'prompts/list', 'resources/list', 'resources/templates/list', 'server/discover'].includes(method)) return rule('cap', { scope: 'session', isHinted: true });
     return null;
 }
 

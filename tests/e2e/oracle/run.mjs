@@ -9,20 +9,19 @@ import { Process } from './process.mjs';
 import { Upstream } from './upstream.mjs';
 import { World, now } from './world.mjs';
 
-const FAST = 56;
-const SLOW = 8;
+const FAST = 48;
+const SLOW = 16;
 const REMEMBERED = 60_000;
 const TOLD = 45;
 const VIOLATIONS_MAX = 5;
 const ANSWER_WITHIN_MS = 20_000;
-/** What a look at isolation alone takes no offence at. */
-const ADMISSION = ['proof', 'expired', 'unproven', 'restarted', 'revoked', 'session-end', 'ungranted', 'withdrawn', 'grant', 'lease', 'owner', 'killed', 'killed-session', 'refusal', 'origin'];
-
 export class Run {
     counts = new Map();
+    /** Operations whose client lost its connection when the sidecar was killed. */
+    cut = new Set();
     violations = [];
     isUp = false;
-    isOver = false;
+    isStopped = false;
     drawn = 0;
     done = 0;
     #tick = 0;
@@ -30,8 +29,8 @@ export class Run {
     #noted = 0;
     #open;
 
-    constructor(phase, { ops, seed, binary, onlyIsolation = false, level = 'warn' }) {
-        Object.assign(this, { phase, ops, seed, binary, onlyIsolation, level });
+    constructor(phase, { ops, seed, binary, tolerated = [], level = 'warn' }) {
+        Object.assign(this, { phase, ops, seed, binary, tolerated, level });
         this.world = new World(seedOf(seed, phase.name, 'world'), phase);
         this.judge = new Judge(phase);
     }
@@ -52,7 +51,7 @@ export class Run {
     }
 
     violation(word, text, asked) {
-        if (this.onlyIsolation && ADMISSION.includes(word)) return this.count(`tolerated: ${word}`, 1);
+        if (this.tolerated.includes(word)) return this.count(`tolerated: ${word}`, 1);
         this.count('violations', 1);
         this.count(`violation: ${word}`, 1);
         if (this.violations.length < VIOLATIONS_MAX) this.violations.push({ word, text, at: now(), tick: this.#tick, asked: asked && `${asked.credential.name}${asked.session ? ` in ${asked.session.id}` : ''} (principal: ${asked.credential.principal(this.phase)})`, story: asked ? this.#story(asked) : [] });
@@ -65,17 +64,21 @@ export class Run {
         if (this.drawn >= this.ops || this.violations.length >= VIOLATIONS_MAX || this.isStopped) return undefined;
         this.drawn += 1;
         if (this.world.isOpen && this.drawn > this.ops * this.phase.openShare) this.world.isOpen = false;
-        if (this.killsLeft > 0 && this.drawn >= (this.ops * (this.phase.kills - this.killsLeft + 1)) / (this.phase.kills + 1)) this.#kill();
+        const killAt = this.killsLeft > 0 ? Math.floor((this.ops * (this.phase.kills - this.killsLeft + 1)) / (this.phase.kills + 1)) : NaN;
+        // what was refused shortly before must not be forgotten by the end of the process
+        if (this.drawn === Math.max(1, killAt - 1200)) this.world.revokeAll(60);
+        if (this.drawn >= killAt) this.#kill();
         return this.drawn;
     }
     judged() { this.done += 1; }
 
     async #kill() {
         this.killsLeft -= 1;
+        const killedMs = now();
         this.#down();
         try {
             await this.process.end('SIGKILL');
-            this.judge.bornTick = this.clock();
+            this.judge.killed(this.clock(), killedMs);
             await this.process.launch();
             this.process = Object.assign(Object.create(Object.getPrototypeOf(this.process)), this.process); // another process, for those who compare
         } catch (error) {
@@ -110,7 +113,6 @@ export class Run {
             clearInterval(house);
             clearInterval(progress);
             this.tookMs = now() - began;
-            this.isOver = true;
             await this.#end();
         } finally {
             await this.process?.remove();
@@ -120,7 +122,7 @@ export class Run {
 
     #keepHouse(clients) {
         this.upstream.forget();
-        this.judge.forgetStoredBefore(now() - 10_000);
+        this.judge.forgetStoredBefore(now() - 20_000);
         if (!this.process.isRunning && this.isUp) {
             this.violation('process', `the sidecar ended by itself:\n${this.process.words.slice(-30).join('\n')}`);
             this.isStopped = true;

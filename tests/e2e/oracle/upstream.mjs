@@ -9,7 +9,7 @@ import { Reader, chunk, header, lines } from './http.mjs';
 import { markOf, now } from './world.mjs';
 
 const REASONS = { 200: 'OK', 202: 'Accepted', 204: 'No Content', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed', 500: 'Internal Server Error', 503: 'Service Unavailable' };
-const REMEMBER_MS = 20_000;
+const REMEMBER_MS = 30_000;
 const CREDENTIAL_HEADERS = ['authorization', 'cookie', 'x-api-key'];
 
 const sameUser = (a, b) => a === b || (a.claims !== null && b.claims !== null && a.others === b.others && JSON.stringify(a.claims) === JSON.stringify(b.claims));
@@ -72,11 +72,13 @@ export class Upstream {
         }
         const [verb, path] = message.line.split(' ');
         const sessionId = header(message, 'mcp-session-id');
-        const op = this.operations.get(Number(header(message, 'x-request-id')));
+        const number = Number(header(message, 'x-request-id'));
+        const op = this.operations.get(number);
         const isProbe = verb === 'POST' && message.body.includes('"id":"mcpcached-');
         const x = { serial: (this.#serial += 1), tick: run.clock(), ms: now(), verb, credential, isProbe, op: null, session: null, content: 'other' };
         this.exchanges.set(x.serial, x);
         if (isProbe) return this.#takeProbe(socket, message, x, sessionId);
+        if (op === undefined && run.cut.has(number)) return socket.destroy(); // what a killed sidecar had sent
         if (op === undefined) {
             run.violation('request', `the upstream saw a request that nobody waits for: ${message.line} ${JSON.stringify(message.headers)} ${message.body}`);
             return socket.destroy();
@@ -90,20 +92,19 @@ export class Upstream {
         this.#answer(socket, x, op.dice);
     }
 
-    /** A probe is a question of the sidecar's own: with a caller's credentials, and only while that caller waits for something. */
+    /** A probe is a question of the sidecar's own: with a caller's credentials, the cheapest of his era, and only while he waits for something. */
     #takeProbe(socket, message, x, sessionId) {
         const { run } = this;
         const asked = JSON.parse(message.body);
-        x.isLegacy = asked.method === 'ping';
-        x.era = x.isLegacy ? 'legacy' : 'modern';
+        x.era = asked.params?._meta?.['io.modelcontextprotocol/protocolVersion'] === undefined ? 'legacy' : 'modern';
         x.session = sessionId === undefined ? null : (run.world.sessions.get(sessionId) ?? null);
         const key = `${x.credential.index} ${sessionId ?? ''}`;
-        const waiting = [...this.operations.values()].some((op) => op.credential === x.credential && (op.session?.id === sessionId));
+        const waiting = [...this.operations.values()].some((op) => op.credential === x.credential && op.era === x.era && op.session?.id === sessionId);
         run.count('probes', 1);
         run.note(x, `probe ${asked.method}`);
         if (!run.phase.probe) run.violation('probe', `a probe although the policy says off: ${message.body}`, x);
         if (!waiting) run.violation('probe', `a probe for ${x.credential.name} in ${sessionId}, who waits for nothing: ${message.body}`, x);
-        if (x.isLegacy ? asked.method !== 'ping' || x.session === null : asked.method !== 'server/discover') run.violation('probe', `a strange probe: ${message.line} session ${sessionId} ${message.body}`, x);
+        if (asked.method !== (x.era === 'legacy' ? 'ping' : 'server/discover')) run.violation('probe', `a strange probe: ${message.line} session ${sessionId} ${message.body}`, x);
         const underWay = (this.#probesUnderWay.get(key) ?? 0) + 1;
         if (underWay > 1) run.violation('probe', `${underWay} probes at once for ${x.credential.name} in ${sessionId}`, x);
         this.#probesUnderWay.set(key, underWay);
@@ -135,14 +136,14 @@ export class Upstream {
         const refusal = world.refusalOf(x.credential);
         if (refusal) return this.#refuse(x, refusal);
         if (session && (world.isGone(session) || (session.isStrict && !sameUser(session.owner, x.credential)))) return this.#refuse(x, 404);
-        if (dice.chance(0.005)) return this.#refuse(x, dice.of([500, 503]));
+        if (dice.chance(x.isProbe ? 0.04 : 0.005)) return this.#refuse(x, dice.of([500, 503]));
         if (x.isProbe) {
-            if (dice.chance(0.04)) {
+            if (dice.chance(0.1)) {
                 x.content = 'error';
                 return this.#body(x, 200, `{"jsonrpc":"2.0","id":${x.id},"error":{"code":-32601,"message":"no"}}`);
             }
             x.content = 'result';
-            return this.#body(x, 200, `{"jsonrpc":"2.0","id":${x.id},"result":${x.isLegacy ? '{}' : '{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{},"serverInfo":{"name":"s","version":"1"},"ttlMs":0,"cacheScope":"private"}'}}`);
+            return this.#body(x, 200, `{"jsonrpc":"2.0","id":${x.id},"result":${x.era === 'legacy' ? '{}' : '{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{},"serverInfo":{"name":"s","version":"1"},"ttlMs":0,"cacheScope":"private"}'}}`);
         }
         if (x.verb === 'GET') return { status: 200, events: [`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"#${x.serial}"}}`], headers: [] };
         if (x.verb === 'DELETE') {
@@ -199,7 +200,7 @@ export class Upstream {
         if (hint) [x.hintMs, x.cacheScope] = hint;
         if (x.cacheScope !== undefined) members.push(`"cacheScope":"${x.cacheScope}"`);
         const headers = [];
-        if (dice.chance(0.04)) {
+        if (dice.chance(0.1)) {
             headers.push(['Cache-Control', 'private']);
             x.saysPrivate = true;
         }
@@ -211,7 +212,7 @@ export class Upstream {
     /** [ttlMs, cacheScope] of what carries them, as the server sees it now. */
     #hint(op, dice) {
         const { world } = this.run;
-        const ttlMs = dice.of([700, 1500, 3000]);
+        const ttlMs = dice.of([700, 1500, 3000]) * this.run.phase.stretch;
         if (op.name?.startsWith('hint://none/')) return undefined;
         if (op.name?.startsWith('hint://priv/') || op.name?.startsWith('rule://mine/') || op.method === 'tools/list') return [ttlMs, 'private'];
         if (op.name?.startsWith('hint://flip/') || op.method === 'resources/list') return [ttlMs, world.isEverybodys(op.name || op.method) ? 'public' : 'private'];

@@ -15,7 +15,7 @@ export class Credential {
     /** tool or URI -> {until, how: 'status' | 'isError' | 'error'} */
     denied = new Map();
 
-    /** @param claims  [iss, sub] when both are strings that name somebody  @param expS  of the token, undefined: says nothing */
+    /** @param claims  [iss, sub] when both name somebody  @param expS  of the token, undefined: says nothing */
     constructor(index, name, headers, { claims = null, expS, isLenient = false } = {}) {
         Object.assign(this, { index, name, headers, claims, expS, isLenient });
         this.isAnonymous = headers.length === 0;
@@ -25,7 +25,7 @@ export class Credential {
     /** Who he is: with claims a refreshed token is the same principal. */
     principal(phase) { return phase.claims && this.claims ? `claims ${JSON.stringify(this.claims)} ${this.others}` : `credential ${this.index}`; }
     isByClaims(phase) { return phase.claims && this.claims !== null; }
-    hasExpired(slackMs = 0) { return this.expS !== undefined && Date.now() - slackMs >= this.expS * 1000; }
+    hasExpired(atMs = Date.now()) { return this.expS !== undefined && atMs >= this.expS * 1000; }
 }
 
 /** The same for the same credentials, in whatever order and case the headers came. */
@@ -66,15 +66,17 @@ export class World {
         for (let i = 0; i < 2; i++) place(`behind${i}`, [...bearer('opaque-0'), ['cookie', `sid=${i}`]]);
         for (let i = 0; i < 2; i++) place(`double${i}`, [...bearer('opaque-1'), ...bearer(`opaque-${i + 2}`)]);
         // tokens whose claims could be taken for another's
-        place('number', bearer(jwt('{"iss":"https://as.example","sub":7}')));
+        place('number', bearer(jwt('{"iss":"https://as.example","sub":7}')), { claims: ['https://as.example', 7] });
         place('digits', bearer(jwt('{"iss":"https://as.example","sub":"7"}')), { claims: ['https://as.example', '7'] });
         place('doubled', bearer(jwt('{"iss":"https://as.example","sub":"u0","sub":"u1"}')));
         place('halved', bearer(jwt('{"iss":"https://as.example"}')));
-        place('moved', bearer(jwt('{"iss":"https://as.example\\u0000u","sub":"0"}')), { claims: ['https://as.example\0u', '0'] });
+        place('moved', bearer(jwt('{"iss":"https://as.exampleu","sub":"0"}')), { claims: ['https://as.exampleu', '0'] });
         place('keyed', [...bearer(jwt('{"iss":"https://as.example","sub":"u0","n":"keyed"}')), ['x-api-key', 'key-0']], { claims: ['https://as.example', 'u0'] });
         place('fraction', bearer(jwt(`{"iss":"https://as.example","sub":"f","exp":${Math.floor(Date.now() / 1000) + 2}.5}`)), { claims: ['https://as.example', 'f'], expS: Math.floor(Date.now() / 1000) + 2.5, isLenient: true });
         place('bygone', bearer(jwt('{"iss":"https://as.example","sub":"b","exp":1500000000}')), { claims: ['https://as.example', 'b'], expS: 1500000000, isLenient: true });
-        for (let i = 0; i < 8; i++) this.slowPlaces.push(i % 4 === 3 ? this.issue(`slow${i}`, ['https://as.example', `slow${i}`], {}) : this.add(`slow${i}`, i % 4 === 2 ? [['x-api-key', `slow-${i}`]] : bearer(`slow-${i}`)));
+        // those who come first come often
+        if (phase.claims) this.places.sort((a, b) => Number(b.claims !== null && !b.isLenient) - Number(a.claims !== null && !a.isLenient));
+        for (let i = 0; i < 16; i++) this.slowPlaces.push(i % 4 === 3 ? this.issue(`slow${i}`, ['https://as.example', `slow${i}`], {}) : this.add(`slow${i}`, i % 4 === 2 ? [['x-api-key', `slow-${i}`]] : bearer(`slow-${i}`)));
     }
 
     add(name, headers, more) {
@@ -96,7 +98,7 @@ export class World {
         const credential = this.issue(`${sub}.${count}`, ['https://as.example', sub], { expS: Math.floor(Date.now() / 1000) + 1 + dice.below(3), more: count, isLenient: dice.chance(0.6) });
         credential.count = count;
         credential.isRefreshing = true;
-        if (old) credential.sessions = old.sessions; // the same client goes on in its sessions
+        if (old) Object.assign(credential, { sessions: old.sessions, isLenient: old.isLenient }); // the same client goes on in its sessions
         return credential;
     }
 
@@ -105,6 +107,9 @@ export class World {
     revoke(credential, dice) {
         credential.refusal = dice.chance(0.8) ? 401 : 403;
         credential.refusedUntil = now() + dice.between(60, 500);
+    }
+    revokeAll(forMs) {
+        for (const credential of this.credentials) Object.assign(credential, { refusal: 401, refusedUntil: now() + forMs });
     }
     deny(credential, what, dice) {
         credential.denied.set(what, { until: now() + dice.between(50, 500), how: dice.of(['status', 'isError', 'error']) });
@@ -116,8 +121,8 @@ export class World {
     }
     forget(session, dice) {
         // some servers forget for good; behind a balancer a session may be gone and come back
-        if (dice.chance(0.5)) session.gone = true;
-        else session.goneUntil = now() + dice.between(30, 300);
+        if (dice.chance(0.3)) session.gone = true;
+        else session.goneUntil = now() + dice.between(20, 200);
     }
     bump(key) { this.versions.set(key, (this.versions.get(key) ?? 0) + 1); }
     flip(uri) { this.flips.set(uri, !this.isEverybodys(uri)); }
