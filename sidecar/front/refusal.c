@@ -37,12 +37,13 @@ static struct reply_error error_of(enum refusal refusal)
 
 static void log_refusal(const struct reply_error *error, const char *why)
 {
-    struct span outcome = span_of(cp_outcome_word(CP_OUTCOME_ERROR)), reason = span_of(cp_reason_word(error->reason));
+    struct span outcome = span_of(cp_outcome_word(CP_OUTCOME_ERROR)), reason = span_of(cp_reason_word(error->reason)),
+                words = span_of(why);
 
     counts_request(CP_OUTCOME_ERROR, error->reason);
     LOG(LOG_INFO, "refused", LOG_TEXT_FIELD("outcome", outcome.p, outcome.n),
         LOG_TEXT_FIELD(error->reason != CP_REASON_NONE ? "reason" : NULL, reason.p, reason.n),
-        LOG_INT_FIELD("status", error->status), LOG_TEXT_FIELD("why", why, strlen(why)));
+        LOG_INT_FIELD("status", error->status), LOG_TEXT_FIELD("why", words.p, words.n));
 }
 
 /* An answer behind which the connection lingers: libh2o closes behind the final piece, and what it has not read then turns into a reset that may destroy
