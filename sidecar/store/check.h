@@ -9,7 +9,7 @@
  * that disagree. The first finding as a sentence in reterr. 0: nothing. Thread: any; queue flushed, nobody putting. */
 uint64_t store_check(struct store *store, struct cp_error *reterr);
 
-/* Sweeps as if it were now_ms, and waits for it. */
+/* Sweeps as if it were now_ms, and waits for it, and until all owners are counted. */
 void store_sweep_at(struct store *store, int64_t now_ms);
 /* Stops the writer before its next batch, and lets it go on. */
 void store_hold(struct store *store, bool is_held);

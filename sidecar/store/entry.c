@@ -27,7 +27,7 @@ static int sink_write(void *data, const char *bytes, size_t n)
 {
     struct sink *sink = data;
     if (n > (size_t)(ENTRY_RECORD_MAX - SUM_BYTES) - sink->n)
-        return -1; /* cannot be: the longest record is some 620 bytes */
+        return -1; /* cannot be: the longest record is some 650 bytes */
     memcpy(sink->p + sink->n, bytes, n);
     sink->n += n;
     return 0;
@@ -67,6 +67,8 @@ size_t entry_format(const struct entry_record *record, char ret[ENTRY_RECORD_MAX
     msgpack_pack_uint64(&packer, record->body_sum);
     msgpack_pack_bin(&packer, sizeof(record->check));
     msgpack_pack_bin_body(&packer, record->check, sizeof(record->check));
+    msgpack_pack_uint64(&packer, record->owner);
+    msgpack_pack_int64(&packer, record->began_ms);
     msgpack_pack_int64(&packer, record->stored_at_ms);
     msgpack_pack_int64(&packer, record->expires_at_ms);
     if (record->has_hint)
@@ -108,12 +110,20 @@ static size_t scalar_bytes(const char *p, size_t n)
     return bytes <= n ? bytes : 0;
 }
 
+/* The first field of any version is a small number; it stands behind the array's head of one byte or three. -1: no array. */
+static int version_of(struct span bytes)
+{
+    if (bytes.n > 1 && ((uint8_t)bytes.p[0] & 0xf0) == 0x90)
+        return (uint8_t)bytes.p[1];
+    return bytes.n > 3 && (uint8_t)bytes.p[0] == 0xdc ? (uint8_t)bytes.p[3] : -1;
+}
+
 /* Whether bytes are an array of exactly ENTRY_FIELDS scalars. */
 static bool is_flat(struct span bytes)
 {
-    size_t at = 1;
+    size_t at = 3;
 
-    if ((uint8_t)bytes.p[0] != (0x90 | ENTRY_FIELDS))
+    if (bytes.n < 3 || memcmp(bytes.p, (char[]){'\xdc', ENTRY_FIELDS >> 8, ENTRY_FIELDS & 0xff}, 3) != 0)
         return false;
     for (int i = 0; i < ENTRY_FIELDS; ++i) {
         size_t n = at < bytes.n ? scalar_bytes(bytes.p + at, bytes.n - at) : 0;
@@ -173,8 +183,8 @@ enum entry_parsed entry_parse(struct span bytes, struct entry_record *ret)
     struct span fields = {bytes.p, bytes.n - SUM_BYTES};
     if (entry_sum(fields) != load_be64(fields.p + fields.n))
         return ENTRY_DAMAGED;
-    /* The version is the first field in any version: a small number. */
-    if (fields.p[1] != ENTRY_VERSION)
+    int version = version_of(fields);
+    if (version >= 0 && version != ENTRY_VERSION)
         return ENTRY_UNKNOWN;
     if (!is_flat(fields))
         return ENTRY_DAMAGED;
@@ -196,6 +206,8 @@ enum entry_parsed entry_parse(struct span bytes, struct entry_record *ret)
     uint64_t chunks = next_unsigned(&walk, UINT32_MAX);
     record.body_sum = next_unsigned(&walk, UINT64_MAX);
     struct span check = next_bytes(&walk, sizeof(record.check));
+    record.owner = next_unsigned(&walk, UINT64_MAX);
+    record.began_ms = next_signed(&walk, NULL);
     record.stored_at_ms = next_signed(&walk, NULL);
     record.expires_at_ms = next_signed(&walk, NULL);
     record.hint_ttl_ms = next_signed(&walk, &no_hint);
@@ -207,7 +219,7 @@ enum entry_parsed entry_parse(struct span bytes, struct entry_record *ret)
     record.cost_ms = (uint32_t)next_unsigned(&walk, UINT32_MAX);
     record.name = next_bytes(&walk, ENTRY_NAME_MAX);
     if (!walk.ok || check.n != sizeof(record.check) || chunks != entry_chunks(record.body_bytes) ||
-        record.ttl_start > record.ttl_end || record.ttl_end > record.body_bytes)
+        record.began_ms > record.stored_at_ms || record.ttl_start > record.ttl_end || record.ttl_end > record.body_bytes)
         return ENTRY_DAMAGED;
     memcpy(record.check, check.p, sizeof(record.check));
     *ret = record;

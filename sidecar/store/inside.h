@@ -6,12 +6,14 @@
 #include <limits.h>
 #include <pthread.h>
 
+#include "fault.h"
 #include "local.h"
 #include "state.h"
 #include "writer.h"
 
 struct store {
     struct state state;
+    struct fault_mark mark;
     struct local local;
     struct writer *writer; /* owned */
     char data_path[PATH_MAX];

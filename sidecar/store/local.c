@@ -168,15 +168,6 @@ static int cover_last_page(struct local *local, uint64_t size_bytes)
     return 0;
 }
 
-/* LMDB's last word before it aborts. A copy, because another thread may be anywhere. */
-static void on_assert(MDB_env *env, const char *text)
-{
-    struct state state = *(struct state *)mdb_env_get_userctx(env);
-    (void)text; /* LMDB writes it to stderr itself */
-    state.is_distrusted = true;
-    state_write(&state);
-}
-
 /* Whether a damaged page, rather than the world, is behind r: LMDB allocates by the counts that it reads. */
 static bool is_damage(int r)
 {
@@ -184,7 +175,7 @@ static bool is_damage(int r)
 }
 
 /* Everything that the first use of an open environment needs. */
-static int open_rows(struct local *local, bool same_boot)
+static int open_rows(struct local *local, const struct local_options *options)
 {
     struct store_reader trial = {0};
     MDB_txn *txn;
@@ -193,7 +184,7 @@ static int open_rows(struct local *local, bool same_boot)
     if (r != 0)
         return r;
     /* The handles are only good when the transaction that opened them is committed. */
-    if ((r = rows_open(txn, &local->rows)) != 0 || (r = read_meta(local, txn, same_boot)) != 0 ||
+    if ((r = rows_open(txn, &local->rows)) != 0 || (r = read_meta(local, txn, options->same_boot)) != 0 ||
         (r = rows_next_seq(&local->rows, txn, &local->next_seq)) != 0 || (r = gauges_update(local, txn)) != 0) {
         mdb_txn_abort(txn);
         return r;
@@ -202,24 +193,31 @@ static int open_rows(struct local *local, bool same_boot)
         return r;
     r = local_reader_init(local, &trial);
     local_reader_done(&trial);
-    return r < 0 ? LOCAL_FOREIGN : 0;
+    if (r < 0)
+        return LOCAL_FOREIGN;
+    if (options->share_percent > 0 && options->share_percent < 100) {
+        local->owners = owners_new(local->pages_cap * local->page_bytes / 100 * options->share_percent, local->next_seq);
+        local->rows.owners = local->owners;
+    }
+    return 0;
 }
 
-int local_open(const char *path, uint64_t size_bytes, uint32_t readers, bool same_boot, struct state *state, struct local *ret)
+int local_open(const struct local_options *options, struct local *ret)
 {
+    uint64_t size_bytes = options->size_bytes;
     struct local local = {.entry_bytes_max = size_bytes / 4 < UINT32_MAX / 4 ? size_bytes / 4 : UINT32_MAX / 4};
     int dead, r = mdb_env_create(&local.env);
 
     if (r != 0)
         return r;
     /* One reader more for store_check, and one to spare. */
-    if ((r = mdb_env_set_userctx(local.env, state)) != 0 || (r = mdb_env_set_assert(local.env, on_assert)) != 0 ||
-        (r = mdb_env_set_mapsize(local.env, size_bytes)) != 0 || (r = mdb_env_set_maxdbs(local.env, 4)) != 0 ||
-        (r = mdb_env_set_maxreaders(local.env, readers + 2)) != 0 ||
-        (r = mdb_env_open(local.env, path, MDB_NOSUBDIR | MDB_NOSYNC | MDB_NORDAHEAD | MDB_NOTLS, 0600)) != 0 ||
+    if ((r = mdb_env_set_mapsize(local.env, size_bytes)) != 0 || (r = mdb_env_set_maxdbs(local.env, 4)) != 0 ||
+        (r = mdb_env_set_maxreaders(local.env, options->readers + 2)) != 0 ||
+        (r = mdb_env_open(local.env, options->path, MDB_NOSUBDIR | MDB_NOSYNC | MDB_NORDAHEAD | MDB_NOTLS, 0600)) != 0 ||
         (r = cover_last_page(&local, size_bytes)) != 0 || (r = mdb_reader_check(local.env, &dead)) != 0)
         goto out;
-    if (is_damage(r = open_rows(&local, same_boot)))
+    local.rows.page_bytes = local.page_bytes;
+    if (is_damage(r = open_rows(&local, options)))
         r = LOCAL_FOREIGN;
 out:
     if (r != 0) {
@@ -240,6 +238,8 @@ int local_close(struct local *local, bool is_clean)
         r = mdb_env_sync(local->env, 1);
     mdb_env_close(local->env);
     local->env = NULL;
+    owners_free(local->owners);
+    local->owners = local->rows.owners = NULL;
     return r;
 }
 
@@ -247,6 +247,8 @@ int local_close(struct local *local, bool is_clean)
 
 int local_begin(struct local *local, MDB_txn **ret)
 {
+    if (local->owners != NULL)
+        owners_begin(local->owners);
     return mdb_txn_begin(local->env, NULL, 0, ret);
 }
 
@@ -266,6 +268,8 @@ int local_commit(struct local *local, MDB_txn *txn, const struct rows_change *ch
     }
     if ((r = mdb_txn_commit(txn)) != 0)
         return r;
+    if (local->owners != NULL)
+        owners_keep(local->owners);
     atomic_store_explicit(&local->body_bytes, body_bytes, memory_order_relaxed);
     atomic_store_explicit(&local->pages_used, pages, memory_order_relaxed);
     atomic_store_explicit(&local->entries, entries, memory_order_relaxed);
@@ -284,7 +288,27 @@ int local_forget(struct local *local)
         mdb_txn_abort(txn);
         return r;
     }
-    return local_commit(local, txn, &change);
+    if ((r = local_commit(local, txn, &change)) == 0 && local->owners != NULL)
+        owners_clear(local->owners);
+    return r;
+}
+
+int local_count_owners(struct local *local, bool *ret_more)
+{
+    enum { COUNT_MAX = 2048 }; /* some hundred microseconds */
+    bool is_whole = true;
+    MDB_txn *txn;
+    int r = 0;
+
+    if (local->owners != NULL)
+        owners_counted(local->owners, &is_whole);
+    if (!is_whole && (r = local_begin(local, &txn)) == 0) {
+        r = rows_count_owners(&local->rows, txn, COUNT_MAX);
+        mdb_txn_abort(txn);
+        owners_counted(local->owners, &is_whole);
+    }
+    *ret_more = r == 0 && !is_whole;
+    return r;
 }
 
 int local_keep_clock(struct local *local)
@@ -345,14 +369,15 @@ static int copy_body(struct store_reader *reader, const struct entry_record *rec
     for (uint64_t chunk = 0; chunk < chunks; ++chunk) {
         uint8_t key[12];
         MDB_val k = {sizeof(key), key}, v;
-        size_t head = chunk == 0 ? ENTRY_DIGEST_BYTES : 0;
+        size_t head = chunk == 0 ? ENTRY_HEAD_BYTES : 0;
 
         rows_body_key(record->seq, (uint32_t)chunk, key);
         r = mdb_cursor_get(reader->cursor, &k, &v, chunk == 0 ? MDB_SET_KEY : MDB_NEXT);
         if (r != 0)
             return r == MDB_NOTFOUND ? MDB_CORRUPTED : r;
         if (k.mv_size != sizeof(key) || memcmp(k.mv_data, key, sizeof(key)) != 0 ||
-            v.mv_size != entry_chunk_bytes(record->body_bytes, chunk) || (head > 0 && memcmp(v.mv_data, digest, head) != 0))
+            v.mv_size != entry_chunk_bytes(record->body_bytes, chunk) ||
+            (head > 0 && memcmp(v.mv_data, digest, ENTRY_DIGEST_BYTES) != 0))
             return MDB_CORRUPTED;
         if (v.mv_size == head) /* an empty body: p may be NULL */
             break;
@@ -385,6 +410,8 @@ static int get_inside(struct store_reader *reader, const struct cp_key *key, voi
         return r;
     *ret = (struct store_entry){
         .body = {body != NULL ? body : "", record.body_bytes},
+        .owner = record.owner,
+        .began_ms = record.began_ms,
         .stored_at_ms = record.stored_at_ms,
         .expires_at_ms = record.expires_at_ms,
         .has_hint = record.has_hint,

@@ -9,7 +9,6 @@
 #include <sys/types.h>
 
 #include "rows.h"
-#include "state.h"
 #include "store.h"
 
 struct local {
@@ -22,6 +21,7 @@ struct local {
     uint64_t pages_cap, pages_soft, pages_hard; /* all; eviction starts above; puts wait above */
     uint64_t entry_bytes_max;                   /* a quarter of the map: a larger entry would drive out too much */
     uint64_t next_seq;                          /* as found at open; then the writer's own */
+    struct owners *owners;                      /* owned; NULL: no share is set. The writer's */
 
     /* written by the writer after each commit, read by any thread */
     _Atomic uint64_t pages_used, entries, body_bytes;
@@ -39,10 +39,16 @@ struct local_clock {
 /* Why an environment that could be opened must not be used. */
 enum { LOCAL_FOREIGN = -40000 }; /* outside LMDB's and errno's numbers */
 
-/* Opens path (one file; path-lock beside it). same_boot: the clock kept in it belongs to this boot. Foreign, damaged or larger than size_bytes:
- * LOCAL_FOREIGN, or the code that LMDB gave. state is borrowed until local_close: should LMDB end the process over a damaged page, the state
- * is marked distrusted first, so that the next start wipes instead of ending the same way. Thread: the opening one. */
-int local_open(const char *path, uint64_t size_bytes, uint32_t readers, bool same_boot, struct state *state, struct local *ret);
+struct local_options {
+    const char *path; /* one file; path-lock beside it */
+    uint64_t size_bytes;
+    uint32_t readers;
+    unsigned share_percent; /* 0 or 100: nobody is limited */
+    bool same_boot;         /* the clock kept in the file belongs to this boot */
+};
+
+/* Foreign, damaged or larger than size_bytes: LOCAL_FOREIGN, or the code that LMDB gave. Thread: the opening one. */
+int local_open(const struct local_options *options, struct local *ret);
 /* Syncs when is_clean, then closes. 0 or what the sync said. No transaction may be open. */
 int local_close(struct local *local, bool is_clean);
 
@@ -57,6 +63,8 @@ int local_begin(struct local *local, MDB_txn **ret);
 int local_commit(struct local *local, MDB_txn *txn, const struct rows_change *change);
 /* Deletes what index and expiry rows are left when all bodies are gone: none, unless something was damaged. */
 int local_forget(struct local *local);
+/* Counts who owns what lay in the store when it was opened, a bounded number of entries at a time. *ret_more: there are others. */
+int local_count_owners(struct local *local, bool *ret_more);
 /* Writes down what time it is, for the next open. */
 int local_keep_clock(struct local *local);
 

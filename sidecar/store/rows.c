@@ -7,8 +7,14 @@
 
 #include <xxhash.h>
 
-/* A value lies in the leaf page only while two such nodes fit into one: (4096 - 16) / 2 less the node's own 8 and a key of 12. */
-enum { NODE_OVERHEAD = 8 + 12, INLINE_MAX_OF_4096 = 2038 };
+enum { NODE_OVERHEAD = 8 + 12 }; /* a node's own bytes and a body's key */
+
+/* A node with its value lies in the leaf page only while two such fit into one; a larger value has pages of its own. */
+static uint64_t inline_max(uint32_t page_bytes)
+{
+    enum { PAGE_HEAD_BYTES = 16, POINTER_BYTES = 2 };
+    return ((page_bytes - PAGE_HEAD_BYTES) / 2 & ~(uint64_t)1) - POINTER_BYTES;
+}
 
 void rows_body_key(uint64_t seq, uint32_t chunk, uint8_t ret[12])
 {
@@ -33,18 +39,69 @@ static MDB_val val_of(const void *bytes, size_t n)
     return (MDB_val){.mv_size = n, .mv_data = (void *)bytes};
 }
 
-int rows_open(MDB_txn *txn, struct rows *ret)
+int rows_open(MDB_txn *txn, struct rows *rows)
 {
-    struct rows rows;
     int r;
 
-    if ((r = mdb_dbi_open(txn, "index", MDB_CREATE, &rows.index)) != 0 ||
-        (r = mdb_dbi_open(txn, "body", MDB_CREATE, &rows.body)) != 0 ||
-        (r = mdb_dbi_open(txn, "expiry", MDB_CREATE, &rows.expiry)) != 0 ||
-        (r = mdb_dbi_open(txn, "meta", MDB_CREATE, &rows.meta)) != 0)
+    if ((r = mdb_dbi_open(txn, "index", MDB_CREATE, &rows->index)) != 0 ||
+        (r = mdb_dbi_open(txn, "body", MDB_CREATE, &rows->body)) != 0 ||
+        (r = mdb_dbi_open(txn, "expiry", MDB_CREATE, &rows->expiry)) != 0 ||
+        (r = mdb_dbi_open(txn, "meta", MDB_CREATE, &rows->meta)) != 0)
         return r;
-    *ret = rows;
     return 0;
+}
+
+/* ---- owners ---- */
+
+uint64_t rows_owner_of(const MDB_val *chunk)
+{
+    return chunk->mv_size >= ENTRY_HEAD_BYTES ? rows_load_be64((const uint8_t *)chunk->mv_data + ENTRY_DIGEST_BYTES) : 0;
+}
+
+uint64_t rows_weight(uint64_t body_bytes, uint64_t name_bytes, uint32_t page_bytes)
+{
+    /* What LMDB writes beside a body and a name: some 120 bytes of an index record, two keys, one digest, three nodes. Its pages are filled in no order, which
+     * leaves them full to two thirds; those of bodies are filled in order, but do not always come out even. */
+    enum { ROWS_BYTES = 250, INDEX_FILL_NUMERATOR = 3, INDEX_FILL_DENOMINATOR = 2 };
+    uint64_t chunks = entry_chunks(body_bytes), limit = inline_max(page_bytes);
+    uint64_t full = ENTRY_CHUNK_BYTES + NODE_OVERHEAD, last = entry_chunk_bytes(body_bytes, chunks - 1) + NODE_OVERHEAD;
+
+    return (ROWS_BYTES + name_bytes) * INDEX_FILL_NUMERATOR / INDEX_FILL_DENOMINATOR +
+           (chunks - 1) * (full > limit ? page_bytes : full) + (last > limit ? page_bytes : last * 5 / 4);
+}
+
+static uint64_t weight_of(const struct rows *rows, const struct entry_record *record)
+{
+    uint64_t name_bytes = record->name.n < ENTRY_NAME_MAX ? record->name.n : (uint64_t)ENTRY_NAME_MAX;
+    return rows_weight(record->body_bytes, name_bytes, rows->page_bytes);
+}
+
+int rows_count_owners(const struct rows *rows, MDB_txn *txn, unsigned max)
+{
+    bool is_whole;
+    const uint8_t *last = owners_counted(rows->owners, &is_whole);
+    uint8_t digest[ENTRY_DIGEST_BYTES];
+    MDB_cursor *cursor;
+    MDB_val k = val_of(digest, sizeof(digest)), v;
+    int r = is_whole ? 0 : mdb_cursor_open(txn, rows->index, &cursor);
+
+    if (is_whole || r != 0)
+        return r;
+    if (last != NULL)
+        memcpy(digest, last, sizeof(digest));
+    r = mdb_cursor_get(cursor, &k, &v, last != NULL ? MDB_SET_RANGE : MDB_FIRST);
+    if (r == 0 && last != NULL && k.mv_size == sizeof(digest) && memcmp(k.mv_data, digest, sizeof(digest)) == 0)
+        r = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    for (; r == 0 && max > 0; --max) {
+        struct entry_record record;
+        if (k.mv_size == sizeof(digest) && entry_parse((struct span){v.mv_data, v.mv_size}, &record) == ENTRY_OK)
+            owners_count(rows->owners, k.mv_data, record.owner, record.seq, weight_of(rows, &record));
+        r = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    }
+    mdb_cursor_close(cursor);
+    if (r == MDB_NOTFOUND)
+        owners_counted_all(rows->owners);
+    return r == MDB_NOTFOUND ? 0 : r;
 }
 
 /* ---- deleting ---- */
@@ -56,29 +113,62 @@ static int delete_quietly(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t key
     return r == MDB_NOTFOUND ? 0 : r;
 }
 
-/* Index row, expiry row and chunks of a record that was read under digest. */
+/* Deletes the chunk at the cursor. LMDB frees as many pages as the head of a value's own page claims, and would list thousands of millions of them where that is
+ * damaged; ours have one. The head (number, two bytes, flags, count of pages) stands right before such a value. */
+static int delete_chunk(const struct rows *rows, MDB_cursor *cursor, const MDB_val *chunk)
+{
+    enum { HEAD_BYTES = sizeof(size_t) + 8, OVERFLOW = 4 };
+    const uint8_t *head = (const uint8_t *)chunk->mv_data - HEAD_BYTES;
+
+    if (chunk->mv_size + NODE_OVERHEAD > inline_max(rows->page_bytes)) {
+        uint16_t flags;
+        uint32_t pages;
+        memcpy(&flags, head + sizeof(size_t) + 2, sizeof(flags));
+        memcpy(&pages, head + sizeof(size_t) + 4, sizeof(pages));
+        if ((flags & OVERFLOW) == 0 || pages != 1)
+            return MDB_CORRUPTED;
+    }
+    return mdb_cursor_del(cursor, 0);
+}
+
+/* The chunks of seq, in order and up to the first that is not there, at most max. */
+static int delete_chunks(const struct rows *rows, MDB_txn *txn, uint64_t seq, uint64_t max)
+{
+    MDB_cursor *cursor;
+    int r = mdb_cursor_open(txn, rows->body, &cursor);
+
+    if (r != 0)
+        return r;
+    for (uint64_t chunk = 0; r == 0 && chunk < max; ++chunk) {
+        uint8_t key[12];
+        MDB_val k = val_of(key, sizeof(key)), v;
+        rows_body_key(seq, (uint32_t)chunk, key);
+        if ((r = mdb_cursor_get(cursor, &k, &v, MDB_SET_KEY)) == 0)
+            r = delete_chunk(rows, cursor, &v);
+    }
+    mdb_cursor_close(cursor);
+    return r == MDB_NOTFOUND ? 0 : r;
+}
+
+/* Every row of a record that was read under digest. */
 static int delete_record(const struct rows *rows, MDB_txn *txn, const uint8_t digest[32], const struct entry_record *record,
                          struct rows_change *change)
 {
-    uint8_t expiry_key[16], body_key[12];
-    uint64_t chunks = entry_chunks(record->body_bytes);
+    uint8_t expiry_key[16];
     int r;
 
     rows_expiry_key(record->expires_at_ms, record->seq, expiry_key);
     if ((r = delete_quietly(txn, rows->expiry, expiry_key, sizeof(expiry_key))) != 0)
         return r;
-    for (uint64_t chunk = 0; chunk < chunks; ++chunk) {
-        MDB_val k = val_of(body_key, sizeof(body_key));
-        rows_body_key(record->seq, (uint32_t)chunk, body_key);
-        r = mdb_del(txn, rows->body, &k, NULL);
-        if (r == MDB_NOTFOUND)
-            break; /* pieces behind a gap go when they are the oldest */
-        if (r != 0)
-            return r;
-    }
+    /* Pieces behind a gap go when they are the oldest. */
+    if ((r = delete_chunks(rows, txn, record->seq, entry_chunks(record->body_bytes))) != 0)
+        return r;
     if ((r = delete_quietly(txn, rows->index, digest, ENTRY_DIGEST_BYTES)) != 0)
         return r;
     change->body_bytes -= (int64_t)record->body_bytes;
+    change->weight_gone += weight_of(rows, record);
+    if (rows->owners != NULL)
+        owners_tell_gone(rows->owners, record->owner, digest, record->seq, weight_of(rows, record));
     return 0;
 }
 
@@ -107,8 +197,33 @@ int rows_delete(const struct rows *rows, MDB_txn *txn, const uint8_t digest[32],
     return delete_record(rows, txn, digest, &record, change);
 }
 
+/* Deletes the entry whose chunk 0, under seq, is `chunk`. *ret_found: there was one, and it is gone. */
+static int evict(const struct rows *rows, MDB_txn *txn, uint64_t seq, const MDB_val *chunk, int64_t now_ms,
+                 struct rows_change *change, bool *ret_found)
+{
+    uint8_t digest[ENTRY_DIGEST_BYTES];
+    struct entry_record record;
+    int r;
+
+    *ret_found = false;
+    if (chunk->mv_size < sizeof(digest))
+        return 0;
+    memcpy(digest, chunk->mv_data, sizeof(digest));
+    r = find_record(rows, txn, digest, &record);
+    if (r == MDB_NOTFOUND || r == MDB_CORRUPTED || (r == 0 && record.seq != seq))
+        return 0;
+    if (r != 0 || (r = delete_record(rows, txn, digest, &record, change)) != 0)
+        return r;
+    if (record.expires_at_ms <= now_ms)
+        ++change->evicted_dead;
+    else
+        ++change->evicted_live;
+    *ret_found = true;
+    return 0;
+}
+
 /* Every body row of seq, whether or not a record speaks of it. */
-static int delete_chunks_at_front(MDB_cursor *cursor, uint64_t seq)
+static int delete_chunks_at_front(const struct rows *rows, MDB_cursor *cursor, uint64_t seq)
 {
     MDB_val k, v;
     int r;
@@ -116,7 +231,7 @@ static int delete_chunks_at_front(MDB_cursor *cursor, uint64_t seq)
     while ((r = mdb_cursor_get(cursor, &k, &v, MDB_FIRST)) == 0) {
         if (k.mv_size >= 8 && rows_load_be64(k.mv_data) != seq)
             return 0;
-        if ((r = mdb_cursor_del(cursor, 0)) != 0)
+        if ((r = delete_chunk(rows, cursor, &v)) != 0)
             return r;
     }
     return r == MDB_NOTFOUND ? 0 : r;
@@ -133,28 +248,45 @@ int rows_delete_oldest(const struct rows *rows, MDB_txn *txn, int64_t now_ms, st
     if ((r = mdb_cursor_get(cursor, &k, &v, MDB_FIRST)) != 0)
         goto out;
     if (k.mv_size != 12) {
-        r = mdb_cursor_del(cursor, 0);
+        r = delete_chunk(rows, cursor, &v);
         goto out;
     }
     uint64_t seq = rows_load_be64(k.mv_data);
-    if (memcmp((const char *)k.mv_data + 8, "\0\0\0\0", 4) == 0 && v.mv_size >= ENTRY_DIGEST_BYTES) {
-        uint8_t digest[ENTRY_DIGEST_BYTES];
-        struct entry_record record;
-        memcpy(digest, v.mv_data, sizeof(digest));
-        r = find_record(rows, txn, digest, &record);
-        if (r == 0 && record.seq == seq) {
-            if ((r = delete_record(rows, txn, digest, &record, change)) != 0)
-                goto out;
-            if (record.expires_at_ms <= now_ms)
-                ++change->evicted_dead;
-            else
-                ++change->evicted_live;
-        } else if (r != 0 && r != MDB_NOTFOUND && r != MDB_CORRUPTED) {
-            goto out;
-        }
-    }
-    r = delete_chunks_at_front(cursor, seq);
+    bool found;
+    if (memcmp((const char *)k.mv_data + 8, "\0\0\0\0", 4) == 0 && (r = evict(rows, txn, seq, &v, now_ms, change, &found)) != 0)
+        goto out;
+    r = delete_chunks_at_front(rows, cursor, seq);
 out:
+    mdb_cursor_close(cursor);
+    return r;
+}
+
+int rows_delete_of_owner(const struct rows *rows, MDB_txn *txn, uint64_t owner, int64_t now_ms, uint64_t *hand, unsigned *steps,
+                         struct rows_change *change, bool *ret_found)
+{
+    MDB_cursor *cursor;
+    int r = mdb_cursor_open(txn, rows->body, &cursor);
+
+    if (r != 0)
+        return r;
+    *ret_found = false;
+    for (; *steps > 0 && !*ret_found; ++*hand, --*steps) {
+        uint8_t key[12];
+        MDB_val k = val_of(key, sizeof(key)), v;
+        rows_body_key(*hand, 0, key);
+        if ((r = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE)) != 0)
+            break;
+        if (k.mv_size != sizeof(key)) { /* goes when it is the oldest; it is stepped over by nobody */
+            r = MDB_NOTFOUND;
+            break;
+        }
+        *hand = rows_load_be64(k.mv_data);
+        if (memcmp((const char *)k.mv_data + 8, "\0\0\0\0", 4) != 0 || rows_owner_of(&v) != owner)
+            continue;
+        if ((r = evict(rows, txn, *hand, &v, now_ms, change, ret_found)) != 0 ||
+            (!*ret_found && (r = delete_chunks(rows, txn, *hand, UINT32_MAX)) != 0))
+            break;
+    }
     mdb_cursor_close(cursor);
     return r;
 }
@@ -197,7 +329,8 @@ out:
 
 /* ---- putting ---- */
 
-static int put_chunks(const struct rows *rows, MDB_txn *txn, const uint8_t digest[32], struct span body, uint64_t seq)
+static int put_chunks(const struct rows *rows, MDB_txn *txn, const uint8_t head_bytes[ENTRY_HEAD_BYTES], struct span body,
+                      uint64_t seq)
 {
     uint64_t chunks = entry_chunks(body.n);
     size_t at = 0;
@@ -206,7 +339,7 @@ static int put_chunks(const struct rows *rows, MDB_txn *txn, const uint8_t diges
 
     for (uint64_t chunk = 0; r == 0 && chunk < chunks; ++chunk) {
         uint8_t key[12];
-        size_t head = chunk == 0 ? ENTRY_DIGEST_BYTES : 0;
+        size_t head = chunk == 0 ? ENTRY_HEAD_BYTES : 0;
         MDB_val k = val_of(key, sizeof(key)), v = val_of(NULL, entry_chunk_bytes(body.n, chunk));
         size_t piece = v.mv_size - head;
 
@@ -215,7 +348,7 @@ static int put_chunks(const struct rows *rows, MDB_txn *txn, const uint8_t diges
         if ((r = mdb_cursor_put(cursor, &k, &v, MDB_APPEND | MDB_RESERVE)) != 0)
             break;
         if (head > 0)
-            memcpy(v.mv_data, digest, head);
+            memcpy(v.mv_data, head_bytes, head);
         if (piece > 0)
             memcpy((char *)v.mv_data + head, body.p + at, piece);
         at += piece;
@@ -228,7 +361,7 @@ static int put_chunks(const struct rows *rows, MDB_txn *txn, const uint8_t diges
 int rows_put(const struct rows *rows, MDB_txn *txn, const struct cp_key *key, struct entry_record *record, struct span body,
              uint64_t seq, struct rows_change *change)
 {
-    uint8_t expiry_key[16];
+    uint8_t expiry_key[16], head[ENTRY_HEAD_BYTES];
     char bytes[ENTRY_RECORD_MAX];
     bool found;
     int r = rows_delete(rows, txn, key->digest, change, &found);
@@ -239,7 +372,9 @@ int rows_put(const struct rows *rows, MDB_txn *txn, const struct cp_key *key, st
     record->body_bytes = body.n;
     record->body_sum = XXH3_64bits(body.p, body.n);
     memcpy(record->check, key->check, sizeof(record->check));
-    if ((r = put_chunks(rows, txn, key->digest, body, seq)) != 0)
+    memcpy(head, key->digest, ENTRY_DIGEST_BYTES);
+    rows_store_be64(head + ENTRY_DIGEST_BYTES, record->owner);
+    if ((r = put_chunks(rows, txn, head, body, seq)) != 0)
         return r;
 
     MDB_val k = val_of(key->digest, ENTRY_DIGEST_BYTES), v = val_of(bytes, entry_format(record, bytes));
@@ -251,6 +386,8 @@ int rows_put(const struct rows *rows, MDB_txn *txn, const struct cp_key *key, st
     if ((r = mdb_put(txn, rows->expiry, &k, &v, 0)) != 0)
         return r;
 
+    if (rows->owners != NULL)
+        owners_tell_put(rows->owners, record->owner, seq, weight_of(rows, record));
     ++change->put;
     change->overwritten += found;
     change->body_bytes += (int64_t)body.n;
@@ -303,14 +440,14 @@ int rows_next_seq(const struct rows *rows, MDB_txn *txn, uint64_t *ret)
 
 uint64_t rows_pages_of(uint64_t body_bytes, uint32_t page_bytes)
 {
-    uint64_t chunks = entry_chunks(body_bytes), inline_max = (uint64_t)INLINE_MAX_OF_4096 * page_bytes / 4096;
+    uint64_t chunks = entry_chunks(body_bytes), limit = inline_max(page_bytes);
     size_t last = entry_chunk_bytes(body_bytes, chunks - 1);
     /* Index leaf, expiry leaf, body leaf, and what splits above them. */
     uint64_t pages = 4 + chunks / 64;
 
-    if (ENTRY_CHUNK_BYTES + NODE_OVERHEAD > inline_max)
+    if (ENTRY_CHUNK_BYTES + NODE_OVERHEAD > limit)
         pages += chunks - 1;
     else
         pages += (chunks - 1) * ENTRY_CHUNK_BYTES / page_bytes + 1;
-    return pages + (last + NODE_OVERHEAD > inline_max);
+    return pages + (last + NODE_OVERHEAD > limit);
 }

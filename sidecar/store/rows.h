@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rows of one entry, and how they hang together:
  *   index   digest[32]                      -> entry record
- *   body    seq (8, big-endian) chunk (4)   -> stretch of digest||body, appended: a new entry's seq is above all others
+ *   body    seq (8, big-endian) chunk (4)   -> stretch of digest||owner||body, appended: a new entry's seq is above all others
  *   expiry  second (8, big-endian) seq (8)  -> digest[32]
  *   meta    short names                     -> what the store knows of itself (local.c)
  * Always, after each committed transaction: an index row has its expiry row and all its chunks under its seq, and nobody else has them.
@@ -11,20 +11,23 @@
 
 #include <lmdb.h>
 
-#include "entry.h"
+#include "owners.h"
 
 struct rows {
     MDB_dbi index, body, expiry, meta;
+    uint32_t page_bytes;
+    struct owners *owners; /* borrowed; is told who has what; NULL: nobody is limited */
 };
 
 /* What a transaction changed, to be added to the counters once it is committed. */
 struct rows_change {
     int64_t body_bytes; /* may be negative */
-    uint64_t put, overwritten, purged, swept, evicted_live, evicted_dead;
+    uint64_t weight_gone;
+    uint64_t put, overwritten, purged, swept, evicted_live, evicted_dead, evicted_share;
 };
 
-/* Opens the dbis, making them when missing; the caller commits before they are used in another transaction. */
-int rows_open(MDB_txn *txn, struct rows *ret);
+/* Opens the dbis, making them when missing; the caller commits before they are used in another transaction. The other fields are the caller's. */
+int rows_open(MDB_txn *txn, struct rows *rows);
 
 /* Puts an entry under seq, which is above every seq before it; what stood under the key goes. record->seq, body_sum and check are filled in here. */
 int rows_put(const struct rows *rows, MDB_txn *txn, const struct cp_key *key, struct entry_record *record, struct span body,
@@ -33,10 +36,19 @@ int rows_put(const struct rows *rows, MDB_txn *txn, const struct cp_key *key, st
 int rows_delete(const struct rows *rows, MDB_txn *txn, const uint8_t digest[32], struct rows_change *change, bool *ret_found);
 /* Deletes the entry with the lowest seq, also when only pieces of it are left. MDB_NOTFOUND when there is none. */
 int rows_delete_oldest(const struct rows *rows, MDB_txn *txn, int64_t now_ms, struct rows_change *change);
+/* Deletes the entry of owner with the lowest seq from *hand on, and moves *hand to the place behind it, or as far as *steps entries of others allow; these
+ * are used up. *ret_found: one was deleted. MDB_NOTFOUND when there is none up to the end. */
+int rows_delete_of_owner(const struct rows *rows, MDB_txn *txn, uint64_t owner, int64_t now_ms, uint64_t *hand, unsigned *steps,
+                         struct rows_change *change, bool *ret_found);
 /* Deletes the entry whose expiry is first, when its whole second lies before now_ms. MDB_NOTFOUND when none is due. */
 int rows_delete_expired(const struct rows *rows, MDB_txn *txn, int64_t now_ms, struct rows_change *change);
 /* Pages in use by all dbis and LMDB's own two and free list. */
 int rows_pages(const struct rows *rows, MDB_txn *txn, uint64_t *ret_pages, uint64_t *ret_entries);
+/* Tells rows->owners, which is not NULL, of at most max entries that they have not counted yet. */
+int rows_count_owners(const struct rows *rows, MDB_txn *txn, unsigned max);
+/* Bytes of the map that an entry takes with all its rows: an estimate from nothing but its own sizes, so that what is added when it is put is what is taken
+ * away when it goes. */
+uint64_t rows_weight(uint64_t body_bytes, uint64_t name_bytes, uint32_t page_bytes);
 /* The seq above all that are in use. */
 int rows_next_seq(const struct rows *rows, MDB_txn *txn, uint64_t *ret);
 /* Pages that putting such a body may add or replace, seen generously. */
@@ -44,6 +56,9 @@ uint64_t rows_pages_of(uint64_t body_bytes, uint32_t page_bytes);
 
 void rows_body_key(uint64_t seq, uint32_t chunk, uint8_t ret[12]);
 void rows_expiry_key(int64_t expires_at_ms, uint64_t seq, uint8_t ret[16]);
+
+/* Owner by chunk 0; 0 when it is too short to tell. */
+uint64_t rows_owner_of(const MDB_val *chunk);
 
 static inline void rows_store_be64(uint8_t *p, uint64_t value)
 {

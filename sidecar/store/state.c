@@ -12,8 +12,6 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { LINE_MAX_BYTES = 256 };
-
 static ssize_t read_all(int fd, char *p, size_t n)
 {
     size_t got = 0;
@@ -30,7 +28,7 @@ static ssize_t read_all(int fd, char *p, size_t n)
     return (ssize_t)got;
 }
 
-static void line_parse(char line[LINE_MAX_BYTES + 1], size_t n, struct state *state)
+static void line_parse(char line[STATE_LINE_MAX + 1], size_t n, struct state *state)
 {
     unsigned schema = 0, clean = 0, distrusted = 0;
     uint64_t sum = 0;
@@ -56,7 +54,7 @@ static void line_parse(char line[LINE_MAX_BYTES + 1], size_t n, struct state *st
 
 int state_open(const char *path, struct state *ret)
 {
-    char line[LINE_MAX_BYTES + 1];
+    char line[STATE_LINE_MAX + 1];
     struct state state = {.fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
     ssize_t n;
     int r;
@@ -68,7 +66,7 @@ int state_open(const char *path, struct state *ret)
         close(state.fd);
         return r;
     }
-    n = read_all(state.fd, line, LINE_MAX_BYTES);
+    n = read_all(state.fd, line, STATE_LINE_MAX);
     if (n < 0) {
         close(state.fd);
         return (int)n;
@@ -78,19 +76,26 @@ int state_open(const char *path, struct state *ret)
     return 0;
 }
 
-int state_write(const struct state *state)
+size_t state_format(const struct state *state, char ret[STATE_LINE_MAX])
 {
-    char line[LINE_MAX_BYTES + 1];
-    int n = snprintf(line, sizeof(line),
+    int n = snprintf(ret, STATE_LINE_MAX,
                      "mcpcached store schema=%d clean=%d distrusted=%d bytes=%" PRIu64 " head=%016" PRIx64 " boot=%s", STATE_SCHEMA,
                      state->is_clean, state->is_distrusted, state->file_bytes, state->head_sum, state->boot);
-    n += snprintf(line + n, sizeof(line) - (size_t)n, " sum=%016" PRIx64 "\n", (uint64_t)XXH3_64bits(line, (size_t)n));
-    ssize_t written = pwrite(state->fd, line, (size_t)n, 0);
+    n += snprintf(ret + n, STATE_LINE_MAX - (size_t)n, " sum=%016" PRIx64 "\n", (uint64_t)XXH3_64bits(ret, (size_t)n));
+    return (size_t)n; /* some 200: every field is bounded */
+}
+
+int state_write(const struct state *state)
+{
+    char line[STATE_LINE_MAX];
+    size_t n = state_format(state, line);
+    ssize_t written = pwrite(state->fd, line, n, 0);
+
     if (written < 0)
         return -errno;
-    if (written != n)
+    if ((size_t)written != n)
         return -ENOSPC;
-    if (ftruncate(state->fd, n) != 0 || fdatasync(state->fd) != 0)
+    if (ftruncate(state->fd, (off_t)n) != 0 || fdatasync(state->fd) != 0)
         return -errno;
     return 0;
 }

@@ -8,7 +8,10 @@
 
 #include "cachepolicy/cachepolicy.h"
 
-enum { STATE_SCHEMA = 1 }; /* of the whole layout: dbis, their keys, the index record */
+enum {
+    STATE_SCHEMA = 2, /* of the whole layout: dbis, their keys and chunks, the index record */
+    STATE_LINE_MAX = 256,
+};
 
 struct state {
     int fd;              /* owned; -1 when not open */
@@ -22,6 +25,8 @@ struct state {
 
 /* Opens the file, making it when missing, and takes the lock. -EBUSY when another process (or store) holds it. */
 int state_open(const char *path, struct state *ret);
+/* The fields as the file holds them; returns the length. */
+size_t state_format(const struct state *state, char ret[STATE_LINE_MAX]);
 /* Writes the fields and waits until they are on the disk. 0 or -errno. */
 int state_write(const struct state *state);
 void state_close(struct state *state);

@@ -15,6 +15,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "sidecar/base/log.h"
+
 #include "check.h"
 #include "inside.h"
 
@@ -80,13 +82,51 @@ static int path_make(char ret[PATH_MAX], const char *directory, const char *name
     return snprintf(ret, PATH_MAX, "%s/%s", directory, name) < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
+static void warn_of_bits(const char *event, const char *path, mode_t bits)
+{
+    char text[8];
+
+    snprintf(text, sizeof(text), "%04o", (unsigned)bits & 07777);
+    LOG(LOG_WARN, event, LOG_TEXT_FIELD("path", path, strlen(path)), LOG_TEXT_FIELD("mode", text, strlen(text)));
+}
+
+/* A file of the store, where it exists, is its owner's alone. Where that cannot be had the store is used all the same, and the operator hears of it. */
+static void make_private(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct stat stat;
+
+    if (fd < 0)
+        return;
+    if (fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode) && (stat.st_mode & 07777) != 0600 && fchmod(fd, 0600) != 0)
+        warn_of_bits("store-file-shared", path, stat.st_mode);
+    close(fd);
+}
+
+/* Of LMDB's two files, which it makes 0600 where they are missing. */
+static void make_data_private(const struct store *store)
+{
+    char lock_path[PATH_MAX + 8];
+
+    snprintf(lock_path, sizeof(lock_path), "%s-lock", store->data_path);
+    make_private(store->data_path);
+    make_private(lock_path);
+}
+
 /* Directory, state file and lock. */
 static int hold_directory(struct store *store, const char *path, struct cp_error *reterr)
 {
     char state_path[PATH_MAX];
+    struct stat stat_;
     int r;
 
-    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+    if (mkdir(path, 0700) == 0) {
+        chmod(path, 0700); /* whatever the umask took */
+    } else if (errno == EEXIST) {
+        /* Somebody else's to change: it may hold more than the store. */
+        if (stat(path, &stat_) == 0 && S_ISDIR(stat_.st_mode) && (stat_.st_mode & 077) != 0)
+            warn_of_bits("store-directory-shared", path, stat_.st_mode);
+    } else {
         r = -errno;
         return failed(r, reterr, path, "create store directory", strerror(-r),
                       "create it and let this process write there, or name another with --store");
@@ -100,6 +140,8 @@ static int hold_directory(struct store *store, const char *path, struct cp_error
     if (r < 0)
         return failed(r, reterr, path, "use store directory", strerror(-r),
                       "let this process write there, or name another with --store");
+    make_private(state_path);
+    make_data_private(store);
     return 0;
 }
 
@@ -119,10 +161,18 @@ static int open_local(struct store *store, const struct store_options *options, 
         memcpy(store->state.boot, boot, sizeof(boot));
         store->state.is_clean = store->state.is_distrusted = false;
         store->state.file_bytes = store->state.head_sum = 0;
+        fault_watch(&store->state, &store->mark);
         if ((r = state_write(&store->state)) < 0)
             return failed(r, reterr, options->path, "write to store directory", strerror(-r),
                           "make room there, or name another with --store");
-        r = local_open(store->data_path, options->size_bytes, readers, same_boot, &store->state, &store->local);
+        fault_enter(&store->mark);
+        r = local_open(&(struct local_options){.path = store->data_path,
+                                               .size_bytes = options->size_bytes,
+                                               .readers = readers,
+                                               .share_percent = options->share_percent,
+                                               .same_boot = same_boot},
+                       &store->local);
+        fault_leave();
         if (r == 0)
             return 0;
         /* A plain errno is the world's; EINVAL is LMDB's word for a file too short to be its own. */
@@ -152,8 +202,8 @@ int store_open(const struct store_options *options, struct store **ret, struct c
     if ((r = hold_directory(store, options->path, reterr)) < 0 ||
         (r = open_local(store, options, options->readers > 0 ? options->readers : READERS_DEFAULT, reterr)) < 0)
         goto out;
-    r = writer_new(&store->local, &store->state, options->queue_bytes > 0 ? options->queue_bytes : QUEUE_BYTES_DEFAULT,
-                   &store->writer);
+    r = writer_new(&store->local, &store->state, &store->mark,
+                   options->queue_bytes > 0 ? options->queue_bytes : QUEUE_BYTES_DEFAULT, &store->writer);
     if (r < 0) {
         failed(r, reterr, options->path, "start the writer of", strerror(-r), "allow this process more threads and memory");
         goto out;
@@ -174,8 +224,10 @@ void store_close(struct store *store)
         return;
     writer_free(store->writer);
     bool is_clean = !atomic_load_explicit(&store->local.is_broken, memory_order_acquire);
+    fault_enter(&store->mark);
     if (local_close(&store->local, is_clean) != 0)
         is_clean = false;
+    fault_leave();
     /* Where this fails the next open finds an unclean end, and wipes only if the kernel is another. */
     if (is_clean && file_facts(store->data_path, &store->state.file_bytes, &store->state.head_sum)) {
         store->state.is_clean = true;
@@ -207,7 +259,9 @@ int store_reader_new(struct store *store, struct store_reader **ret)
         return -ENOMEM;
     reader->store = store;
     pthread_mutex_lock(&store->lock);
+    fault_enter(&store->mark);
     r = local_reader_init(&store->local, reader);
+    fault_leave();
     if (r == 0) {
         reader->next = store->readers;
         store->readers = reader;
@@ -253,7 +307,10 @@ enum store_lookup store_get(struct store_reader *reader, const struct cp_key *ke
     case PENDING_NOTHING:
         break;
     }
-    return local_get(reader, key, alloc, ctx, ret);
+    fault_enter(&reader->store->mark);
+    enum store_lookup found = local_get(reader, key, alloc, ctx, ret);
+    fault_leave();
+    return found;
 }
 
 /* ---- writing ---- */
@@ -301,6 +358,7 @@ void store_counters_get(struct store *store, struct store_counters *ret)
         .commits = value_of(&w->commits),
         .evicted_live = value_of(&w->evicted_live),
         .evicted_dead = value_of(&w->evicted_dead),
+        .evicted_share = value_of(&w->evicted_share),
         .purged = value_of(&w->purged),
         .swept = value_of(&w->swept),
         .map_full = value_of(&w->map_full),

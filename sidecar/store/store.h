@@ -18,17 +18,23 @@ struct store_options {
     uint64_t
         queue_bytes; /* puts waiting for the writer at most (bodies counted); default 64 MiB when 0. A put over it is dropped and counted */
     uint32_t readers; /* store_reader_new calls at most; default 64 when 0 */
+    /* What one owner may hold of the pages, 1 to 99: he may fill the whole store while nobody needs it, but when room must be made his oldest entries go
+     * until he holds no more than this; only then the oldest of all go. 0 or 100: the oldest go, whoever owns them. */
+    unsigned share_percent;
 };
 
 struct store_counters {
     uint64_t puts, put_drops, overwrites, commits, evicted_live, evicted_dead, purged, swept, map_full, verify_failures, errors;
-    uint64_t wiped; /* times everything was thrown away: at open (see store_open), or because LMDB could not delete */
+    uint64_t evicted_share; /* of those evicted: their owner held more than his share */
+    uint64_t wiped;         /* times everything was thrown away: at open (see store_open), or because LMDB could not delete */
     uint64_t entries, pages_used, pages_cap, body_bytes; /* now; the others since store_open */
 };
 
 /* An entry as the runtime sees it. */
 struct store_entry {
     struct span body;     /* the stored result bytes; on get a copy in memory from `alloc`, on put borrowed (copied by store_put) */
+    uint64_t owner;       /* digest of whoever filled it: on his share it lies. 0: nobody in particular, never limited */
+    int64_t began_ms;     /* store clock when the fetch began; at most stored_at_ms, or the put is refused */
     int64_t stored_at_ms; /* store clock (store_now_ms) */
     int64_t expires_at_ms; /* when the sweeper may delete it (policy changes can only make it unusable earlier) */
     bool has_hint;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making room. Not here: what a row is (rows.c), when there is time for it (writer.c).
- * Always: one call, at most one transaction per batch; a failed batch changes nothing and is reported.
+ * Always: one call, at most one transaction per batch; a failed batch changes nothing and is reported; while an account is over the limit, entries of others go
+ * only when they are dead.
  * Thread: the writer's. */
 #include "sweeper.h"
+
+#include "cachepolicy/mutant.h"
 
 enum {
     EXPIRE_MAX = 256,
@@ -13,22 +16,54 @@ enum {
      * need more than one page (509 numbers). */
     BATCHES_PER_STORE = 64,
     FREED_PAGES_MAX = 384,
+    STEPS_MAX = 16 * 1024, /* entries of others that one search passes: some milliseconds */
 };
 
-typedef int (*delete_fn)(const struct rows *rows, MDB_txn *txn, int64_t now_ms, struct rows_change *change);
+/* Whose entries go. */
+struct victims {
+    enum { VICTIMS_EXPIRED, VICTIMS_OLDEST, VICTIMS_OWNED } kind;
+    /* OWNED */
+    uint64_t owner, excess; /* his oldest, until so much is gone */
+    uint64_t hand;          /* from here on; moves */
+    unsigned steps;         /* entries of others that may still be passed */
+};
+
+/* One entry, or what is left of one. MDB_NOTFOUND when there is none to delete. */
+static int delete_one(const struct rows *rows, MDB_txn *txn, struct victims *victims, int64_t now_ms, struct rows_change *change)
+{
+    bool found;
+
+    switch (victims->kind) {
+    case VICTIMS_EXPIRED:
+        return rows_delete_expired(rows, txn, now_ms, change);
+    case VICTIMS_OLDEST:
+        return rows_delete_oldest(rows, txn, now_ms, change);
+    case VICTIMS_OWNED:
+        return rows_delete_of_owner(rows, txn, victims->owner, now_ms, &victims->hand, &victims->steps, change, &found);
+    }
+    return MDB_NOTFOUND;
+}
+
+static bool is_enough(const struct victims *victims, const struct rows_change *done)
+{
+    return victims->kind == VICTIMS_OWNED && (victims->steps == 0 || done->weight_gone >= victims->excess);
+}
 
 static void change_add(struct rows_change *sum, const struct rows_change *more)
 {
     sum->body_bytes += more->body_bytes;
+    sum->weight_gone += more->weight_gone;
     sum->put += more->put;
     sum->overwritten += more->overwritten;
     sum->purged += more->purged;
     sum->swept += more->swept;
     sum->evicted_live += more->evicted_live;
     sum->evicted_dead += more->evicted_dead;
+    sum->evicted_share += more->evicted_share;
 }
 
-static int delete_some(struct local *local, delete_fn delete_one, unsigned max, int64_t now_ms, struct rows_change *change,
+/* *ret_more: the end was not reached. */
+static int delete_some(struct local *local, struct victims *victims, unsigned max, int64_t now_ms, struct rows_change *change,
                        bool *ret_more)
 {
     struct rows_change done = {0};
@@ -44,7 +79,8 @@ static int delete_some(struct local *local, delete_fn delete_one, unsigned max, 
     if (max > afford)
         max = (unsigned)afford;
     int64_t bytes_max = (int64_t)((freed_max < FREED_PAGES_MAX ? freed_max : FREED_PAGES_MAX) * local->page_bytes);
-    while (count < max && -done.body_bytes < bytes_max && (r = delete_one(&local->rows, txn, now_ms, &done)) == 0)
+    while (count < max && -done.body_bytes < bytes_max && !is_enough(victims, &done) &&
+           (r = delete_one(&local->rows, txn, victims, now_ms, &done)) == 0)
         ++count;
     if (r != 0 && r != MDB_NOTFOUND) {
         mdb_txn_abort(txn);
@@ -53,6 +89,8 @@ static int delete_some(struct local *local, delete_fn delete_one, unsigned max, 
     if (count == 0) {
         mdb_txn_abort(txn);
     } else {
+        if (victims->kind == VICTIMS_OWNED)
+            done.evicted_share = done.evicted_live + done.evicted_dead;
         int committed = local_commit(local, txn, &done);
         if (committed != 0)
             return committed;
@@ -64,12 +102,28 @@ static int delete_some(struct local *local, delete_fn delete_one, unsigned max, 
 
 int sweeper_expire(struct local *local, int64_t now_ms, struct rows_change *change, bool *ret_more)
 {
-    return delete_some(local, rows_delete_expired, EXPIRE_MAX, now_ms, change, ret_more);
+    struct victims victims = {.kind = VICTIMS_EXPIRED};
+    return delete_some(local, &victims, EXPIRE_MAX, now_ms, change, ret_more);
 }
 
 int sweeper_evict(struct local *local, unsigned max, int64_t now_ms, struct rows_change *change, bool *ret_more)
 {
-    return delete_some(local, rows_delete_oldest, max, now_ms, change, ret_more);
+    struct victims victims = {.kind = VICTIMS_OLDEST, .steps = STEPS_MAX};
+    bool has_more_owned;
+    int r;
+
+    if (local->owners == NULL || !owners_over(local->owners, &victims.owner, &victims.excess, &victims.hand) || MUTANT("share-off"))
+        return delete_some(local, &victims, max, now_ms, change, ret_more);
+    victims.kind = VICTIMS_OWNED;
+    if ((r = delete_some(local, &victims, max, now_ms, change, &has_more_owned)) != 0)
+        return r;
+    /* Only now: had it failed, what lies before the hand would still be there. At the end all of his must be gone, whatever his account says. */
+    if (has_more_owned)
+        owners_hand(local->owners, victims.owner, victims.hand);
+    else
+        owners_forget(local->owners, victims.owner);
+    *ret_more = true;
+    return 0;
 }
 
 int sweeper_make_room(struct local *local, uint64_t need_pages, int64_t now_ms, struct rows_change *change)
@@ -93,7 +147,8 @@ int sweeper_clear(struct local *local, struct rows_change *change)
     bool more = true;
 
     while (more) {
-        int r = sweeper_evict(local, max, 0, change, &more);
+        struct victims victims = {.kind = VICTIMS_OLDEST};
+        int r = delete_some(local, &victims, max, 0, change, &more);
         if (r != 0 && max == 1)
             return r;
         if (r != 0)

@@ -8,6 +8,7 @@
 #include "writer.h"
 
 #include "sidecar/base/clock.h"
+#include "sidecar/base/log.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -44,6 +45,7 @@ struct item {
 struct writer {
     struct local *local;
     struct state *state;
+    const struct fault_mark *mark;
     struct pending *pending;
     pthread_t thread;
     struct writer_counters counters;
@@ -66,7 +68,7 @@ struct writer {
     /* writer */
     uint64_t next_seq;
     int64_t tick_at_ms, reader_check_at_ms; /* monotonic */
-    bool has_more_expired;
+    bool has_more_expired, has_uncounted;
 };
 
 static void add(_Atomic uint64_t *counter, uint64_t n)
@@ -90,6 +92,7 @@ static void change_count(struct writer *writer, const struct rows_change *change
     add(&c->swept, change->swept);
     add(&c->evicted_live, change->evicted_live);
     add(&c->evicted_dead, change->evicted_dead);
+    add(&c->evicted_share, change->evicted_share);
 }
 
 static void failure_count(struct writer *writer, int r)
@@ -157,9 +160,9 @@ bool writer_put(struct writer *writer, const struct cp_key *key, const struct st
     size_t name_bytes = entry->name.n < ENTRY_NAME_MAX ? entry->name.n : (size_t)ENTRY_NAME_MAX;
     struct item *item = NULL;
 
-    /* The limits first, then the allocation; ttl_start and ttl_end are checked because a record that breaks its own rules would never verify. */
+    /* The limits first, then the allocation; times and ttl_start, ttl_end are checked because a record that breaks its own rules would never verify. */
     if (entry->body.n <= writer->local->entry_bytes_max && entry->body.n + sizeof(*item) <= writer->queue_bytes_max &&
-        entry->ttl_start <= entry->ttl_end && entry->ttl_end <= entry->body.n &&
+        entry->ttl_start <= entry->ttl_end && entry->ttl_end <= entry->body.n && entry->began_ms <= entry->stored_at_ms &&
         !atomic_load_explicit(&writer->local->is_broken, memory_order_relaxed))
         item = item_new(ITEM_PUT, key, entry->body.n + name_bytes);
     if (item != NULL) {
@@ -234,7 +237,7 @@ struct writer_counters *writer_counters(struct writer *writer)
 /* ---- writing, the writer ---- */
 
 /* Broken: gets miss, puts drop, and the next open wipes, should this process end before everything could be cleared. */
-static void broken_set(struct writer *writer, bool is_broken)
+static void broken_set(struct writer *writer, bool is_broken, int why)
 {
     if (atomic_load_explicit(&writer->local->is_broken, memory_order_relaxed) == is_broken)
         return;
@@ -242,6 +245,16 @@ static void broken_set(struct writer *writer, bool is_broken)
     writer->state->is_distrusted = is_broken;
     if (state_write(writer->state) != 0)
         add(&writer->counters.errors, 1);
+    if (is_broken)
+        LOG(LOG_WARN, "store-broken", LOG_TEXT_FIELD("why", mdb_strerror(why), strlen(mdb_strerror(why))));
+    else
+        LOG(LOG_INFO, "store-emptied", LOG_TEXT_FIELD("why", "it works again", 14));
+}
+
+/* Whether LMDB speaks of pages that are not what they were: nothing that needs them will ever work. */
+static bool is_damage(int r)
+{
+    return r == MDB_CORRUPTED || r == MDB_PAGE_NOTFOUND || r == MDB_CURSOR_FULL || r == MDB_PAGE_FULL;
 }
 
 static void clear_or_break(struct writer *writer)
@@ -253,7 +266,7 @@ static void clear_or_break(struct writer *writer)
         add(&writer->counters.wiped, 1);
     else
         failure_count(writer, r);
-    broken_set(writer, r != 0);
+    broken_set(writer, r != 0, r);
 }
 
 /* What one transaction took from the list. */
@@ -272,6 +285,8 @@ static int item_apply(struct writer *writer, MDB_txn *txn, const struct item *it
     if (item->kind == ITEM_PUT && !give_up_puts) {
         const struct store_entry *entry = &item->entry;
         struct entry_record record = {
+            .owner = entry->owner,
+            .began_ms = entry->began_ms,
             .stored_at_ms = entry->stored_at_ms,
             .expires_at_ms = entry->expires_at_ms,
             .has_hint = entry->has_hint,
@@ -362,6 +377,10 @@ static struct item *list_write(struct writer *writer, struct item *list)
         }
         failure_count(writer, r);
         ++failures;
+        if (is_damage(r)) {
+            broken_set(writer, true, r);
+            continue;
+        }
         if (r == MDB_MAP_FULL || r == MDB_TXN_FULL) {
             /* A reader that lost its processor in the middle of a copy pins every page that was freed since: nearly always the pages are there and only
              * have to be waited for: 1 ms at first, half a second before the puts are given up. Besides: fewer changes at once, and more room. */
@@ -376,7 +395,7 @@ static struct item *list_write(struct writer *writer, struct item *list)
         }
         if (failures >= ATTEMPTS || r == MDB_PANIC) {
             if (was_cleared) {
-                broken_set(writer, true);
+                broken_set(writer, true, r);
                 continue;
             }
             clear_or_break(writer);
@@ -402,8 +421,18 @@ static void sweep(struct writer *writer, int64_t now_ms, bool is_whole)
             failure_count(writer, r);
             writer->has_more_expired = false;
         }
+        if (is_damage(r))
+            broken_set(writer, true, r);
         change_count(writer, &change);
     } while (is_whole && writer->has_more_expired);
+}
+
+/* Who owns what lay in the store when it was opened: a bounded part of it. */
+static void count_owners(struct writer *writer)
+{
+    int r = local_count_owners(writer->local, &writer->has_uncounted);
+    if (r != 0) /* what is not counted is on nobody's account */
+        failure_count(writer, r);
 }
 
 /* Work that nobody asked for: at each tick, and one bounded transaction between two batches while dead entries are left. */
@@ -411,6 +440,9 @@ static void tend(struct writer *writer)
 {
     int64_t now_ms = clock_steady_ms();
     int dead;
+
+    if (writer->has_uncounted)
+        count_owners(writer);
 
     if (now_ms >= writer->tick_at_ms || writer->has_more_expired) {
         writer->tick_at_ms = now_ms + TICK_MS;
@@ -431,6 +463,8 @@ static void queue_write(struct writer *writer, struct item *list)
     for (next = list; next != NULL;) {
         next = list_write(writer, next);
         if (next != NULL) {
+            while (writer->has_uncounted)
+                count_owners(writer);
             sweep(writer, next->now_ms, true);
             next = next->next;
         }
@@ -448,7 +482,7 @@ static void wait_for_work(struct writer *writer)
     while (!writer->is_stopping && (writer->is_held || (writer->first == NULL && !writer->has_lost_delete))) {
         int64_t until_ms = writer->tick_at_ms;
         struct timespec until = {until_ms / 1000, until_ms % 1000 * 1000000};
-        if (writer->has_more_expired && !writer->is_held)
+        if ((writer->has_more_expired || writer->has_uncounted) && !writer->is_held)
             return;
         writer->posture = IS_IDLE;
         int r = writer->is_held ? pthread_cond_wait(&writer->wake, &writer->lock)
@@ -472,6 +506,7 @@ static void *run(void *data)
 {
     struct writer *writer = data;
 
+    fault_enter(writer->mark); /* for good: it does nothing else */
     pthread_mutex_lock(&writer->lock);
     for (;;) {
         wait_for_work(writer);
@@ -506,7 +541,7 @@ static void *run(void *data)
 
 /* ---- beginning and end ---- */
 
-int writer_new(struct local *local, struct state *state, uint64_t queue_bytes, struct writer **ret)
+int writer_new(struct local *local, struct state *state, const struct fault_mark *mark, uint64_t queue_bytes, struct writer **ret)
 {
     struct writer *writer = calloc(1, sizeof(*writer));
     pthread_condattr_t monotonic;
@@ -516,6 +551,7 @@ int writer_new(struct local *local, struct state *state, uint64_t queue_bytes, s
         return -ENOMEM;
     writer->local = local;
     writer->state = state;
+    writer->mark = mark;
     if ((writer->pending = pending_new()) == NULL) {
         free(writer);
         return -ENOMEM;
@@ -523,6 +559,7 @@ int writer_new(struct local *local, struct state *state, uint64_t queue_bytes, s
     writer->queue_bytes_max = queue_bytes;
     writer->last = &writer->first;
     writer->next_seq = local->next_seq;
+    writer->has_uncounted = true;
     writer->tick_at_ms = clock_steady_ms() + TICK_MS;
     writer->reader_check_at_ms = clock_steady_ms() + READER_CHECK_MS;
     pthread_mutex_init(&writer->lock, NULL);

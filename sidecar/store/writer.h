@@ -4,18 +4,19 @@
 #ifndef MCPCACHED_STORE_WRITER_H
 #define MCPCACHED_STORE_WRITER_H
 
+#include "fault.h"
 #include "local.h"
 #include "pending.h"
-#include "state.h"
 
 struct writer;
 
 struct writer_counters {
-    _Atomic uint64_t puts, put_drops, overwrites, commits, evicted_live, evicted_dead, purged, swept, map_full, errors, wiped;
+    _Atomic uint64_t puts, put_drops, overwrites, commits, evicted_live, evicted_dead, evicted_share, purged, swept, map_full,
+        errors, wiped;
 };
 
-/* Starts the thread. local and state are borrowed until writer_free. 0 or -errno. */
-int writer_new(struct local *local, struct state *state, uint64_t queue_bytes, struct writer **ret);
+/* Starts the thread. local, state and mark are borrowed until writer_free. 0 or -errno. */
+int writer_new(struct local *local, struct state *state, const struct fault_mark *mark, uint64_t queue_bytes, struct writer **ret);
 /* Writes what is queued, ends the thread. Accepts NULL. */
 void writer_free(struct writer *writer);
 

@@ -15,13 +15,14 @@ static void check(struct span bytes)
     if (entry_parse(bytes, &record) != ENTRY_OK)
         return;
     must(record.ttl_start <= record.ttl_end && record.ttl_end <= record.body_bytes);
-    must(record.scope <= CP_SCOPE_PUBLIC);
+    must(record.scope <= CP_SCOPE_PUBLIC && record.began_ms <= record.stored_at_ms);
     must(record.name.n <= ENTRY_NAME_MAX);
     must(record.name.n == 0 || (record.name.p >= bytes.p && record.name.p + record.name.n <= bytes.p + bytes.n));
     size_t n = entry_format(&record, written);
     must(n <= ENTRY_RECORD_MAX && entry_parse((struct span){written, n}, &again) == ENTRY_OK);
     must(again.seq == record.seq && again.body_bytes == record.body_bytes && again.body_sum == record.body_sum);
     must(memcmp(again.check, record.check, sizeof(record.check)) == 0);
+    must(again.owner == record.owner && again.began_ms == record.began_ms);
     must(again.stored_at_ms == record.stored_at_ms && again.expires_at_ms == record.expires_at_ms);
     must(again.has_hint == record.has_hint && again.hint_ttl_ms == record.hint_ttl_ms);
     must(again.ttl_start == record.ttl_start && again.ttl_end == record.ttl_end);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Churn: half a million puts of mixed sizes, with overwrites, deletions and expiry, go through a store that holds a small part of them, while two
  * readers look at what they get. The store must neither wedge nor grow nor answer wrongly, and must hold what came last.
- * Usage: churn [PUTS [MIB]] */
+ * Usage: churn [PUTS [MIB [OWNERS [SHARE]]]] */
 #include "load.h"
 
 #include <pthread.h>
@@ -55,13 +55,15 @@ int main(int argc, char **argv)
     uint64_t puts = argc > 1 ? strtoull(argv[1], NULL, 10) : 500000, seed = 7, refused = 0, bytes = 0, pages_peak = 0;
     uint64_t size_bytes = (argc > 2 ? strtoull(argv[2], NULL, 10) : 64) << 20;
     struct reader readers[2] = {{.seed = 1}, {.seed = 2}};
-    struct store_options options = {.size_bytes = size_bytes, .queue_bytes = 16 << 20};
+    struct store_options options = {
+        .size_bytes = size_bytes, .queue_bytes = 16 << 20, .share_percent = argc > 4 ? (unsigned)atoi(argv[4]) : 25};
     struct store_counters counters;
     struct store *store;
     struct cp_error error;
     struct stat file;
     char path[64], name[128];
 
+    load_owners = argc > 3 ? strtoull(argv[3], NULL, 10) : 5000;
     load_init();
     load_room_make(path);
     options.path = path;

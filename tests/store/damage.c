@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Damage: the files of a closed store are flipped, overwritten and cut at random; whoever opens it then must get right bytes or none. The file's
  * length and its two meta pages are covered by sums of our own (state.h), records and bodies by theirs. The pages of LMDB's trees are covered by nothing:
- * LMDB believes them, and may end its process over them, by an assertion or by a signal. That is counted here, in children of our own, and bounded; wrong bytes are not bounded
- * but forbidden.
+ * LMDB believes them, and may end its process over them, by an assertion or by a fault, or turn in a circle. That is counted here, in children of our own, and bounded;
+ * wrong bytes are not bounded but forbidden. And it must not go on for ever: whoever opens the store after such an end finds it empty, and lives.
  * Usage: damage [ROUNDS [SEED]] */
 #include "load.h"
 
@@ -19,7 +19,7 @@ struct tally {
 
 static struct store_options options_of(const char *path)
 {
-    return (struct store_options){.path = path, .size_bytes = 16 << 20};
+    return (struct store_options){.path = path, .size_bytes = 16 << 20, .share_percent = 25};
 }
 
 static void fill(const char *path)
@@ -105,7 +105,7 @@ int main(int argc, char **argv)
     enum { KINDS = 6 };
     int rounds = argc > 1 ? atoi(argv[1]) : 200;
     uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
-    int crashes[KINDS] = {0}, tried[KINDS] = {0}, all_crashes = 0, asserts = 0;
+    int crashes[KINDS] = {0}, tried[KINDS] = {0}, all_crashes = 0, circles = 0;
     struct tally *tally = mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     char path[64], data_path[128], state_path[128];
     size_t data_n, state_n;
@@ -159,18 +159,15 @@ int main(int argc, char **argv)
         if (WIFSIGNALED(status)) {
             ++crashes[kind];
             ++all_crashes;
-            /* LMDB's own assertions leave a mark: the next one to open it wipes instead of ending the same way. */
-            size_t mark_n;
-            char *mark = read_file(state_path, &mark_n);
-            if (memmem(mark, mark_n, "distrusted=1", 12) != NULL) {
+            if (WTERMSIG(status) == SIGALRM) {
+                ++circles;
+            } else {
                 uint64_t wiped = tally->wiped;
-                ++asserts;
                 if ((looker = fork()) == 0)
                     look(path, tally);
                 REQUIRE(waitpid(looker, &status, 0) == looker);
                 REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 0 && tally->wiped == wiped + 1);
             }
-            free(mark);
         } else if (WEXITSTATUS(status) != 0) {
             fprintf(stderr, "round %d (%s): %s\n", round, kinds[kind],
                     WEXITSTATUS(status) == 1 ? "a wrong byte was served" : "the store did not open");
@@ -182,10 +179,11 @@ int main(int argc, char **argv)
            (unsigned long long)tally->misses, (unsigned long long)tally->bad);
     for (int kind = 0; kind < KINDS; ++kind)
         printf("  %-24s %3d times, LMDB ended the process %d times\n", kinds[kind], tried[kind], crashes[kind]);
-    printf("  %d of these %d by an assertion of LMDB's; after each the next start wiped and went on\n", asserts, all_crashes);
+    printf("  %d of these %d went in circles until they were killed; after all others the next start wiped and went on\n", circles,
+           all_crashes);
     /* What we cover ourselves never reaches LMDB. */
     REQUIRE(crashes[4] == 0 && crashes[5] == 0);
-    REQUIRE(all_crashes <= rounds / 5);
+    REQUIRE(all_crashes <= rounds / 10 && circles <= 1 + rounds / 100);
     REQUIRE(tally->hits > 0 && tally->bad > 0 && tally->wiped > 0);
     free(data);
     free(state);

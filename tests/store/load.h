@@ -63,11 +63,22 @@ static inline struct span load_body(uint64_t number, uint64_t version, double me
     return (struct span){load_block + load_random(&seed) % (LOAD_BLOCK_BYTES - LOAD_BODY_MAX), (size_t)bytes};
 }
 
+/* Whose an entry is: one of so many owners, or (of one in a hundred entries, or when there are none) nobody's. */
+static uint64_t load_owners = 1000;
+
+static inline uint64_t load_owner(uint64_t number)
+{
+    uint64_t seed = load_owners == 0 || number % 100 == 0 ? 0 : number % load_owners + 1;
+    return seed == 0 ? 0 : load_random(&seed);
+}
+
 static inline bool load_put(struct store *store, uint64_t number, uint64_t version, double median_bytes, int64_t expires_at_ms)
 {
     struct cp_key key = load_key(number);
     struct store_entry entry = {
         .body = load_body(number, version, median_bytes),
+        .owner = load_owner(number),
+        .began_ms = (int64_t)(version / 2),
         .stored_at_ms = (int64_t)version,
         .expires_at_ms = expires_at_ms,
         .cost_ms = (uint32_t)number,
@@ -98,7 +109,8 @@ static inline enum store_lookup load_get(struct store_reader *reader, uint64_t n
     if (found == STORE_HIT) {
         *ret_version = (uint64_t)entry.stored_at_ms;
         *ret_right = span_eq(entry.body, load_body(number, *ret_version, median_bytes)) && span_eq(entry.name, SPAN("load")) &&
-                     entry.cost_ms == (uint32_t)number;
+                     entry.cost_ms == (uint32_t)number && entry.owner == load_owner(number) &&
+                     entry.began_ms == (int64_t)(*ret_version / 2);
     }
     return found;
 }
