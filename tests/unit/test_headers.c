@@ -376,7 +376,7 @@ static void joined_values_are_like_no_other_list(void **state)
 static void expect_head(struct span host, bool identity_encoding, const char *wanted)
 {
     size_t n = 0;
-    char *text = wire_request_head(req, host, identity_encoding, &n);
+    char *text = wire_request_head(req, &(struct wire_head){.host = host, .identity_encoding = identity_encoding}, &n);
 
     assert_non_null(text);
     if (!span_eq((struct span){text, n}, span_of(wanted)))
@@ -454,6 +454,39 @@ static void a_method_with_a_body_says_when_it_has_none(void **state)
     }
 }
 
+static void a_request_of_our_own_has_the_callers_credentials_and_nothing_of_his_request(void **state)
+{
+    const char *wanted =
+        "POST /mcp?x=y HTTP/1.1\r\nHost: h\r\nMcp-Method: server/discover\r\nAuthorization: Bearer t\r\nMCP-Protocol-Version: "
+        "2026-07-28\r\nX-Tenant: a\r\nAccept-Encoding: identity\r\nContent-Length: 1234\r\n\r\n";
+    struct wire_head head = {
+        .host = SPAN("h"),
+        .identity_encoding = true,
+        .is_own = true,
+        .own_method = SPAN("server/discover"),
+        .body_bytes = 1234,
+    };
+    size_t n;
+    char *text;
+
+    (void)state;
+    req->input.method = h2o_iovec_init(H2O_STRLIT("POST"));
+    add("Authorization", "Bearer t");
+    add("MCP-Protocol-Version", "2026-07-28");
+    add("Mcp-Method", "tools/call");
+    add("Mcp-Name", "x");
+    add("Mcp-Param-Region", "north");
+    add("Last-Event-ID", "7");
+    add("traceparent", "00-1-2-03");
+    add("X-Tenant", "a");
+    req->entity = h2o_iovec_init(H2O_STRLIT("{}"));
+    text = wire_request_head(req, &head, &n);
+    assert_non_null(text);
+    if (!span_eq((struct span){text, n}, span_of(wanted)))
+        fail_msg("'%.*s' is not '%s'", (int)n, text, wanted);
+    free(text);
+}
+
 static void a_head_of_any_size_fits(void **state)
 {
     char name[64];
@@ -465,13 +498,13 @@ static void a_head_of_any_size_fits(void **state)
 
         snprintf(name, sizeof(name), "X-%d", i);
         add(name, i % 2 == 0 ? "" : "0123456789012345678901234567890123456789");
-        free(wire_request_head(req, SPAN(""), true, &n));
+        free(wire_request_head(req, &(struct wire_head){.host = SPAN(""), .identity_encoding = true}, &n));
     }
     req->entity = (h2o_iovec_t){(char *)"x", SIZE_MAX};
     {
         size_t n;
 
-        free(wire_request_head(req, SPAN("a-host.example:65535"), true, &n));
+        free(wire_request_head(req, &(struct wire_head){.host = SPAN("a-host.example:65535"), .identity_encoding = true}, &n));
     }
 }
 
@@ -674,6 +707,7 @@ int main(void)
         WITH_REQUEST(end_to_end_headers_travel_as_they_came),
         WITH_REQUEST(hop_by_hop_headers_end_here),
         WITH_REQUEST(a_method_with_a_body_says_when_it_has_none),
+        WITH_REQUEST(a_request_of_our_own_has_the_callers_credentials_and_nothing_of_his_request),
         WITH_REQUEST(a_head_of_any_size_fits),
         WITH_REPLY(a_bare_reply_says_nothing),
         WITH_REPLY(media_types_are_read_without_parameters),
