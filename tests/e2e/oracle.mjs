@@ -3,7 +3,7 @@
 // version of the data, in which exchange. It fails on any byte that crosses a boundary which the policy does not open, on any hit after a refusal was
 // seen, on any hit without admission; and when a run did not bring every protection into play, because then it shows nothing.
 //
-//   node oracle.mjs [--ops 100000] [--seed N] [--phase NAME,...] [--tolerate WORD,...] [--expect-violation] [--log]
+//   node oracle.mjs [--ops 100000] [--seed N] [--phase NAME,...] [--tolerate WORD,...] [--expect-violation] [--threads N] [--log]
 //
 // A seed repeats each client's plan, not the timing between them. --tolerate counts violations of these words and goes on. MCPCACHED names the binary. Ends with "N passed, N failed".
 import { parseArgs } from 'node:util';
@@ -15,13 +15,13 @@ const ROUND = 100_000;
 
 const { values } = parseArgs({ options: {
     ops: { type: 'string', default: '100000' }, seed: { type: 'string', default: String(Date.now() % 1_000_000_000) }, phase: { type: 'string' }, tolerate: { type: 'string', default: '' },
-    'expect-violation': { type: 'boolean', default: false }, log: { type: 'boolean', default: false },
+    'expect-violation': { type: 'boolean', default: false }, log: { type: 'boolean', default: false }, threads: { type: 'string' },
 } });
 const wanted = Number(values.ops);
 const seed = Number(values.seed);
 const phases = values.phase === undefined ? PHASES : PHASES.filter(({ name }) => values.phase.split(',').includes(name));
 if (!(wanted > 0) || !Number.isInteger(seed) || phases.length === 0) {
-    console.error(`usage: node oracle.mjs [--ops N] [--seed N] [--phase ${PHASES.map(({ name }) => name).join(',')}] [--tolerate WORD,...] [--expect-violation] [--log]`);
+    console.error(`usage: node oracle.mjs [--ops N] [--seed N] [--phase ${PHASES.map(({ name }) => name).join(',')}] [--tolerate WORD,...] [--expect-violation] [--threads N] [--log]`);
     process.exit(2);
 }
 
@@ -67,7 +67,7 @@ rounds: for (let round = 0; done < wanted; round++) {
     const ops = Math.min(ROUND, wanted - done);
     for (const phase of phases) {
         const share = Math.ceil(ops / phases.length);
-        const run = new Run(phase, { ops: share, seed: ownSeed, binary: defaultBinary, tolerated: values.tolerate.split(','), level: values.log ? 'info' : 'warn' });
+        const run = new Run(phase, { ops: share, seed: ownSeed, binary: defaultBinary, tolerated: values.tolerate.split(','), level: values.log ? 'info' : 'warn', ...(values.threads === undefined ? {} : { threads: Number(values.threads) }) });
         await run.play(({ done: soFar, counts }, ms) => say(`  ${phase.name}: ${tens(soFar)} of ${tens(share)}, ${tens((soFar / ms) * 1000)}/s, ${tens(counts.get('hits') ?? 0)} hits`));
         done += run.done;
         tookMs += run.tookMs;

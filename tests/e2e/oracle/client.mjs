@@ -36,6 +36,7 @@ export class Client {
         const answer = (reply) => {
             const { settle } = socket;
             socket.settle = undefined;
+            if (this.#socket !== socket && reply) return;
             if (settle) settle(reply);
             else if (reply) this.run.violation('framing', `an answer that nobody asked for: ${reply.line} ${reply.body}`);
         };
@@ -98,7 +99,15 @@ export class Client {
             op.process = run.process;
             this.#socket.settle = settle;
             this.#socket.write(text, 'latin1');
+            if (op.leavesAfterMs !== undefined) setTimeout(() => settle('left'), op.leavesAfterMs);
         });
+        if (reply === 'left') {
+            // it may still reach the upstream, and what comes back may be kept
+            op.hasLeft = true;
+            run.note(op, `   ${op.number} -> left`);
+            run.count('left early', 1);
+            return this.#leave();
+        }
         run.upstream.operations.delete(op.number);
         if (reply === null) {
             if (op.process === run.process && run.isUp && !run.isStopped) run.violation('answer', `operation ${op.number} got none: its connection was closed`, op);

@@ -99,6 +99,7 @@ export class Drawer {
             op.origin = phase.origins[0];
             op.headers.push(['Origin', op.origin]);
         }
+        if (dice.chance(0.004)) op.leavesAfterMs = dice.below(12);
         return op;
     }
 

@@ -17,7 +17,7 @@ const VIOLATIONS_MAX = 5;
 const ANSWER_WITHIN_MS = 20_000;
 export class Run {
     counts = new Map();
-    /** Operations whose client lost its connection when the sidecar was killed. */
+    /** Operations whose client lost its connection when the sidecar was killed, or left long ago. */
     cut = new Set();
     violations = [];
     isUp = false;
@@ -29,8 +29,8 @@ export class Run {
     #noted = 0;
     #open;
 
-    constructor(phase, { ops, seed, binary, tolerated = [], level = 'warn' }) {
-        Object.assign(this, { phase, ops, seed, binary, tolerated, level });
+    constructor(phase, { ops, seed, binary, tolerated = [], level = 'warn', threads = phase.threads }) {
+        Object.assign(this, { phase, ops, seed, binary, tolerated, level, threads });
         this.world = new World(seedOf(seed, phase.name, 'world'), phase);
         this.judge = new Judge(phase);
     }
@@ -101,7 +101,7 @@ export class Run {
         this.#down();
         this.upstream = await Upstream.start(this);
         try {
-            const flags = ['--threads', String(this.phase.threads), ...this.phase.origins.flatMap((origin) => ['--allow-origin', origin])];
+            const flags = ['--threads', String(this.threads), ...this.phase.origins.flatMap((origin) => ['--allow-origin', origin])];
             this.process = await Process.start({ policy: policyText(this.phase), upstream: this.upstream.url, flags, binary: this.binary, level: this.level });
             this.port = this.process.port;
             this.#release();
@@ -126,6 +126,11 @@ export class Run {
         if (!this.process.isRunning && this.isUp) {
             this.violation('process', `the sidecar ended by itself:\n${this.process.words.slice(-30).join('\n')}`);
             this.isStopped = true;
+        }
+        for (const op of this.upstream.operations.values()) {
+            if (!op.hasLeft || now() - op.ms < 2000) continue;
+            this.upstream.operations.delete(op.number);
+            this.cut.add(op.number);
         }
         const late = [...this.upstream.operations.values()].find((op) => now() - op.ms > ANSWER_WITHIN_MS);
         if (late) {
