@@ -440,6 +440,55 @@ test('a hit and a probe renew no grant', async (t) => {
     assert.ok(probesOf(upstream, 'alpha').length >= 1, 'there was a probe on the way');
 });
 
+test('a refusal takes back what an older call is about to be granted', async (t) => {
+    const { stand, upstream } = await open(t);
+    await stand.fill(callTool('shared', { n: 1 }, { token: 'beta' }));
+    const gate = new Gate();
+    upstream.on('shared', async (call) => {
+        if (call.json.params.arguments.n === 2) await gate.pass();
+        await call.result(complete('x', call.json.params.arguments.n === 3 ? { isError: true } : {}));
+    });
+    const slow = later(stand.ask(callTool('shared', { n: 2 })));
+    await upstream.call('shared', 2);
+    await moment();
+    await (await stand.ask(callTool('shared', { n: 3 }))).body();
+    gate.open(Infinity);
+    await (await slow).body();
+    await stand.expect('miss:unproven', callTool('shared', { n: 1 }), 'the newest that the upstream has said to a request of his is no');
+});
+
+const PLACES = {
+    'another Host': (o, place) => callTool('shared', {}, { ...o, headers: { Host: `${place}.example` } }),
+    'another query': (o, place) => ({ ...callTool('shared', {}, o), path: `/mcp?tenant=${place}` }),
+    'another header that may choose an answer': (o, place) => callTool('shared', {}, { ...o, headers: { 'X-Tenant': place } }),
+    'another language': (o, place) => callTool('shared', {}, { ...o, headers: { 'Accept-Language': place } }),
+};
+for (const [what, request] of Object.entries(PLACES)) {
+    test(`a grant is good where it was given: ${what} is another place`, async (t) => {
+        const { stand, door } = await open(t);
+        const placeOf = (call) => /tenant=(\w)/.exec(call.target)?.[1] ?? call.header('x-tenant') ?? call.header('accept-language') ?? call.header('host')[0];
+        door.refuse = (call, who) => (who === 'alpha' && placeOf(call) === 'b' ? 403 : undefined);
+        await stand.expect('miss', request({ token: 'beta' }, 'b'));
+        await stand.expect('miss', request({}, 'a'));
+        await stand.expect('hit', request({}, 'a'));
+        await expectRefusal(stand.ask(request({}, 'b')), 403);
+        await stand.expect('hit', request({ token: 'beta' }, 'b'));
+    });
+}
+
+test('a credential that nobody knows as one still tells proofs apart: what one gets back after its end is not by another\'s proof', async (t) => {
+    const { stand, door } = await open(t);
+    const call = (name, who, n) => callTool(name, { n }, { token: null, headers: { 'X-Unheard-Of-Token': who } });
+    for (const who of ['a', 'b']) await stand.expect('miss', call('shared', who, 1));
+    await stand.expect('hit', call('shared', 'a', 1));
+    door.refuse = (request) => (request.header('x-unheard-of-token') === 'a' ? 401 : undefined);
+    assert.equal((await stand.ask(call('write', 'a', 1))).status, 401);
+    await moment();
+    await stand.expect('miss', call('shared', 'b', 2));
+    await stand.expect('hit', call('shared', 'b', 1));
+    await expectRefusal(stand.ask(call('shared', 'a', 1)), 401);
+});
+
 // ---- case 11: two callers ---------------------------------------------------------------------------------------------------------
 
 for (const scope of ['public', 'private']) {
@@ -549,7 +598,8 @@ const REFUSED = {
 for (const status of [401, 403]) {
     for (const [what, refused] of Object.entries(REFUSED)) {
         test(`${status} to ${what} ends every proof and every private entry of that credential, and of no other`, async (t) => {
-            const { stand, door, asked } = await open(t);
+            // Two loops: what one of them has heard, the other has to know.
+            const { stand, door, asked } = await open(t, { flags: ['--threads', '2'] });
             const beta = { token: 'beta' };
             const kinds = [(n, o) => callTool('read', { n }, o), (n, o) => callTool('mine', { n }, o), (n, o) => readResource(`doc://${n}`, o)];
             for (const kind of kinds) {
@@ -592,7 +642,7 @@ test('401 elsewhere says nothing about the MCP path', async (t) => {
 for (const status of [401, 403]) {
     for (const via of ['json', 'sse']) {
         test(`${status} while a fill is in flight: its answer reaches its client and nobody after him, and proves nothing (${via})`, async (t) => {
-            const { stand, door, upstream, asked } = await open(t);
+            const { stand, door, upstream, asked } = await open(t, { flags: ['--threads', '2'] });
             const beta = { token: 'beta' };
             await stand.fill(callTool('shared', { n: 1 }, beta));
             const gate = new Gate();

@@ -156,6 +156,7 @@ for (const rule of ['shared', 'read']) {
 
 test('S9: nor does a poisoned reply push out the good one that others have', async () => {
     // Two ask for what everybody may read, at once; the second gets poison. The first one's answer may be lost, it may not turn into the second.
+    const turned = [];
     for (const [n, [what, poison]] of Object.entries(POISONS).entries()) {
         const name = `shared-s9-late-${n}`;
         const held = [];
@@ -168,8 +169,9 @@ test('S9: nor does a poisoned reply push out the good one that others have', asy
         await stand.settle();
         stand.upstream.on(name, (call) => call.result(complete('good')));
         const third = await stand.ask(callTool(name, {}, { token: 'alpha' }));
-        assert.equal(await textIn(third), 'good', what);
+        if ((await textIn(third)) !== 'good') turned.push(what);
     }
+    assert.deepEqual(turned, []);
 });
 
 const leg = (name, more) => modern('tools/call', { name, arguments: {}, ...more });
