@@ -54,7 +54,19 @@ const LIKELY = {
     'claims-run-together': { meson: 'token' },
 };
 
-const textOf = (line) => (Array.isArray(line) ? line.filter(Boolean).join(': ') : `C test ${line.meson}`);
+/** Those that the oracle has to notice as well, each with the phase in which it must. */
+const ORACLE = {
+    'key-without-caller': 'plain', 'wrong-id': 'plain', 'session-header-dropped': 'plain', 'hit-without-header-check': 'plain', 'is-error-stored': 'plain', 'admission-off': 'plain',
+    'grant-ignored': 'plain', 'lease-ignored': 'lease', 'probe-always-true': 'lease', 'revocation-ignored': 'plain', 'fill-survives-revocation': 'plain', 'session-end-ignored': 'plain',
+    'exp-ignored': 'claims', 'token-never-ends': 'claims', 'proof-ignored': 'plain', 'origin-ignored': 'plain', 'anonymous-unproven': 'nobody',
+};
+const ORACLE_OPS = 10_000;
+
+const textOf = (line) => {
+    if (line.meson) return `C test ${line.meson}`;
+    return line.oracle ? `oracle: ${line.oracle}` : line.filter(Boolean).join(': ');
+};
+const linesOf = (mutant) => [LIKELY[mutant], ORACLE[mutant] && { oracle: ORACLE[mutant] }].filter(Boolean);
 
 /** Every name that the sources ask for. */
 function mutantsOfSources() {
@@ -144,6 +156,19 @@ async function runLine(line, mutant) {
         else if (!outcomes.failed.length) outcomes.failed.push(line.meson);
         return outcomes;
     }
+    if (line.oracle) {
+        const each = (text) => {
+            const how = /^violated as expected: (\S+): /.exec(text)?.[1];
+            if (how) outcomes.failed.push(`oracle: ${how}`);
+            else if (/^VIOLATION/.test(text)) outcomes.failed.push(text);
+            else if (/without a violation$|^1 passed, 0 failed$/.test(text)) outcomes.passed.push(textOf(line));
+        };
+        const expects = mutant === undefined ? [] : ['--expect-violation'];
+        await runProgram([process.execPath, path.join(folder, 'oracle.mjs'), '--ops', String(ORACLE_OPS), '--phase', line.oracle, ...expects], { env, each, withinMs: TEST_WITHIN_MS });
+        if (outcomes.failed.length) outcomes.passed = [];
+        else if (!outcomes.passed.length) outcomes.broken.push('the oracle said nothing');
+        return outcomes;
+    }
     const [file, part] = line;
     const pattern = part === undefined ? [] : ['--test-name-pattern', part.replace(/[^\w\s:-]/g, '\\$&')];
     const each = (text, end) => {
@@ -183,9 +208,7 @@ async function control(line) {
     else tell(true, `no mutant, ${textOf(line)}: green, ${passed.length} test${passed.length === 1 ? '' : 's'}`);
 }
 
-async function meet(mutant) {
-    const line = LIKELY[mutant];
-    if (line === undefined) return tell(false, `mutant ${mutant}: has no line in LIKELY of tests/e2e/mutants.mjs; --search ${mutant} finds who notices it`);
+async function meet(mutant, line) {
     const { passed, failed, broken } = await runLine(line, mutant);
     if (failed.length) tell(true, `mutant ${mutant}: killed by ${failed[0]}`);
     else if (broken.length) tell(false, `mutant ${mutant}: nobody can tell, ${textOf(line)}: ${broken.join('; ')}`);
@@ -206,17 +229,22 @@ async function search(mutant) {
 
 const { values, positionals } = parseArgs({ options: { search: { type: 'boolean', default: false } }, allowPositionals: true });
 const inSources = mutantsOfSources();
-for (const name of [...positionals, ...Object.keys(LIKELY)]) {
+for (const name of new Set([...positionals, ...Object.keys(LIKELY), ...Object.keys(ORACLE)])) {
     if (!inSources.includes(name)) tell(false, `mutant ${name}: no source asks for MUTANT("${name}")`);
 }
 const mutants = (positionals.length ? positionals : inSources).filter((name) => inSources.includes(name));
-const lines = mutants.map((name) => LIKELY[name]).filter(Boolean);
+const lines = mutants.flatMap(linesOf);
 const scratch = mkdtempSync(path.join(tmpdir(), 'mcpcached-mutants-'));
 let cTests = new Map();
 try {
     cTests = build(lines);
     const controls = values.search ? [] : [...new Map(lines.map((line) => [textOf(line), line])).values()];
-    await sideBySide([...mutants.map((mutant) => () => (values.search ? search : meet)(mutant)), ...controls.map((line) => () => control(line))]);
+    const meetings = mutants.flatMap((mutant) => {
+        if (values.search) return [() => search(mutant)];
+        if (LIKELY[mutant] === undefined) return [() => tell(false, `mutant ${mutant}: has no line in LIKELY of tests/e2e/mutants.mjs; --search ${mutant} finds who notices it`)];
+        return linesOf(mutant).map((line) => () => meet(mutant, line));
+    });
+    await sideBySide([...meetings, ...controls.map((line) => () => control(line))]);
 } catch (error) {
     tell(false, error.message);
 } finally {
