@@ -7,6 +7,9 @@ import { now } from './world.mjs';
 
 const SLACK_MS = 3;
 
+/** All that a hit may say beside its body. */
+const HIT_HEADERS = ['date', 'server', 'connection', 'content-type', 'content-length', 'cache-control', 'age', 'cache-status', 'mcp-session-id', 'access-control-allow-origin', 'access-control-expose-headers', 'vary'];
+
 /** What Cache-Status says: {isHit, isMiss, isStored, isOwn, detail}. */
 export function outcomeOf(text) {
     const parts = (text ?? '').split(';').map((part) => part.trim());
@@ -142,6 +145,8 @@ export class Client {
         const objection = run.judge.objection(op, x);
         if (objection) return complain(...objection);
         this.#judgeBytes(op, x, reply.body, complain);
+        this.#judgeHeaders(op, reply, complain);
+        for (const [name, value] of reply.headers) if (!HIT_HEADERS.includes(name)) complain('bytes', `with a header that no hit has: ${name}: ${value}`);
         this.#countHit(op, x);
     }
 
@@ -161,6 +166,16 @@ export class Client {
         const leftMs = Number(left);
         const atMost = x.seenMs === undefined ? x.hintMs : Math.max(0, x.hintMs - (op.ms - x.seenMs) + SLACK_MS);
         if (!/^\d+$/.test(left) || leftMs > atMost) complain('ttl', `ttlMs ${left}, at most ${Math.round(atMost)} are left`);
+    }
+
+    /** Headers that speak of one caller speak of this one. */
+    #judgeHeaders(op, reply, complain) {
+        const own = [op.session?.id, op.exchange?.opened?.id];
+        for (const [name, value] of reply.headers) {
+            if (name === 'mcp-session-id' && !own.includes(value)) complain('session', `it says that its session is ${value}`);
+            if (name === 'access-control-allow-origin' && value !== op.origin) complain('bytes', `it allows the Origin ${value}`);
+            if (name === 'set-cookie' && value !== `for=${op.credential.name}`) complain('caller', `it sets the cookie ${value}`);
+        }
     }
 
     #countHit(op, x) {
@@ -213,6 +228,7 @@ export class Client {
         if (x.status !== status) complain('status', `the upstream said ${x.status}`);
         if (x.body !== undefined && x.status !== 204 && !reply.body.includes(x.body)) complain('bytes', `the upstream sent ${x.body}`);
         if (run.phase.origins.length > 0 && op.origin !== undefined && !run.phase.origins.includes(op.origin) && op.path === '/mcp' && op.verb !== 'OPTIONS') complain('origin', `its Origin ${op.origin} is not on the list`);
+        this.#judgeHeaders(op, reply, complain);
         this.#countWithheld(op);
         x.seenTick = run.clock();
         x.seenMs = now();

@@ -113,7 +113,7 @@ export class Drawer {
             if (sessions.length > 0) op.session = sessions[Math.max(0, sessions.length - 1 - dice.below(60))];
             return;
         }
-        if (own.length === 0 || (own.length < 3 && dice.chance(0.03))) Object.assign(op, { method: 'initialize', version: dice.of(LEGACY_VERSIONS), capabilities: dice.of(CAPABILITIES) });
+        if (own.length === 0 || (own.length < 3 && dice.chance(0.03))) Object.assign(op, { method: 'initialize', version: dice.of(LEGACY_VERSIONS), capabilities: dice.of(CAPABILITIES), stray: dice.chance(0.1) && own.length > 0 ? own[0] : undefined });
         else op.session = dice.of(own);
     }
 
@@ -151,6 +151,7 @@ export class Drawer {
     /** The same text for the same question, whoever asks. */
     #question(op) {
         if (op.era === 'legacy') op.version ??= op.session?.version ?? '2025-11-25';
+        op.where = `${op.language ?? '-'} ${op.extra ?? '-'}`;
         op.question = [op.era, op.era === 'modern' ? MODERN : op.version, op.method, op.name, ...(op.args ?? []).map(([name, value]) => `${name}=${value}`), `lang=${op.language ?? '-'}`, `extra=${op.extra ?? '-'}`, op.path].join(' ');
     }
 
@@ -226,7 +227,8 @@ export class Drawer {
             break;
         }
         op.headers.push(['Accept', accept], ['Content-Type', 'application/json'], ['X-Request-Id', op.number], ...mirrors);
-        if (op.session) op.headers.push([cased('Mcp-Session-Id', dice), op.session.id]);
+        const session = op.session ?? op.stray;
+        if (session) op.headers.push([cased('Mcp-Session-Id', dice), session.id]);
         if (op.language) op.headers.push(['Accept-Language', op.language]);
         if (op.extra) op.headers.push(['X-Tenant', op.extra]);
         for (const [name, value] of op.credential.headers) op.headers.push([cased(name, dice), value]);

@@ -49,7 +49,7 @@ class EndsOf {
 
 const sessionOf = (asked) => asked.session?.id ?? '';
 const aliveKey = (asked) => `${asked.credential.index} ${sessionOf(asked)}`;
-const grantKey = (asked) => `${asked.credential.index} ${asked.method} ${asked.name}`;
+const grantKey = (asked) => `${asked.credential.index} ${asked.method} ${asked.name} ${asked.where}`;
 /** What the client said of itself at initialize is part of what a wider entry answers. */
 const clientOf = (asked) => (asked.era === 'legacy' ? (asked.session?.capabilities ?? '') : '');
 
@@ -58,7 +58,7 @@ export class Judge {
     bornTick = NEVER;
     /** Last acceptances: (credential, session) -> {call, probe, probeBefore}. */
     #alive = new Map();
-    /** (credential, method + name) -> arrival of the last one that had a result. */
+    /** (credential, method + name, headers of the question) -> arrival of the last one that had a result. */
     #granted = new Map();
     #refused = new EndsOf(); // credentials
     #killed = new EndsOf(); // principals: their private entries
@@ -183,6 +183,7 @@ export class Judge {
         const wrongly = this.#askedWrongly(op);
         if (wrongly) return wrongly;
         if (x.content !== 'result') return ['content', `what was sent was no result: ${x.content} ${x.status}`];
+        if (x.mayNotBeKept !== undefined) return ['kept', `the upstream said ${x.mayNotBeKept}`];
         if (x.question !== op.question) return ['question', `it answers ${x.question}`];
         const { credential, session } = op;
         const principal = credential.principal(this.phase);

@@ -85,10 +85,10 @@ export class Upstream {
         }
         if (op.credential !== credential) run.violation('credentials', `operation ${op.number} of ${op.credential.name} came with the credentials of ${credential.name}`, op);
         if (message.body !== op.body || verb !== op.verb || path !== op.path) run.violation('request', `operation ${op.number} changed on its way: ${message.line} ${message.body}`, op);
-        if (sessionId !== op.session?.id) run.violation('request', `operation ${op.number} of session ${op.session?.id} came with session ${sessionId}`, op);
+        if (sessionId !== (op.session ?? op.stray)?.id) run.violation('request', `operation ${op.number} of session ${(op.session ?? op.stray)?.id} came with session ${sessionId}`, op);
         if (op.exchange) run.violation('request', `operation ${op.number} came twice`, op);
         op.exchange = x;
-        Object.assign(x, { op, session: op.session, era: op.era, method: op.method, name: op.name, question: op.question, rule: op.rule });
+        Object.assign(x, { op, session: op.session, era: op.era, method: op.method, name: op.name, question: op.question, where: op.where, rule: op.rule });
         this.#answer(socket, x, op.dice);
     }
 
@@ -204,9 +204,17 @@ export class Upstream {
             headers.push(['Cache-Control', 'private']);
             x.saysPrivate = true;
         }
+        // what nobody may keep, and an answer to another question (its connection served somebody else before)
+        const blemish = dice.weighted([[94, undefined], [2, ['Set-Cookie', `for=${x.credential.name}`]], [2, ['Cache-Control', 'no-store']], [1, ['Vary', '*']], [1, 'id']], 100);
+        if (blemish === 'id') x.content = 'to another id';
+        else if (blemish !== undefined) {
+            headers.push(blemish);
+            x.mayNotBeKept = blemish.join(': ');
+        }
         x.parts = [`{${members.join(',')}`, hint ? ',"ttlMs":' : '', '}'];
         x.vendor = vendor;
-        return this.#body(x, 200, `{"jsonrpc":"2.0","id":${op.id},"result":${x.parts[0]}${x.parts[1]}${hint ? x.hintMs : ''}}}`, headers);
+        const id = blemish === 'id' ? `"not-${op.number}"` : op.id;
+        return this.#body(x, 200, `{"jsonrpc":"2.0","id":${id},"result":${x.parts[0]}${x.parts[1]}${hint ? x.hintMs : ''}}}`, headers);
     }
 
     /** [ttlMs, cacheScope] of what carries them, as the server sees it now. */
