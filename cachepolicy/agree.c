@@ -77,7 +77,7 @@ int cp_mirror_decode(struct span value, struct buf *out)
     return 0;
 }
 
-static bool name_is_mirrored(const struct cp_message *message)
+bool cp_mirrors_name(const struct cp_message *message)
 {
     switch (message->method) {
     case CP_METHOD_TOOLS_CALL:
@@ -146,7 +146,7 @@ enum cp_agreement cp_agree(const struct cp_message *message, const struct cp_mir
         *ret_header = "Mcp-Method";
         return agreement;
     }
-    if (!name_is_mirrored(message))
+    if (!cp_mirrors_name(message))
         return CP_AGREES;
     agreement = compare_decoded(mirror->name, message->name);
     if (agreement != CP_AGREES)

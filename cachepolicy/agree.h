@@ -28,6 +28,9 @@ struct cp_mirror {
  * mismatch: the upstream then decides. */
 enum cp_agreement cp_agree(const struct cp_message *message, const struct cp_mirror *mirror, const char **ret_header);
 
+/* Whether Mcp-Name mirrors something of this message; elsewhere nothing compares the header. */
+bool cp_mirrors_name(const struct cp_message *message);
+
 /* Decodes a mirrored value: trims OWS; "=?base64?…?=" (exact, lowercase) is standard padded Base64 of UTF-8 (canonical:
  * unused bits are 0), anything else is literal. Appends to out. 0, -EINVAL (bad Base64, or not UTF-8 after decoding),
  * -ENOMEM; out is unchanged unless 0. */

@@ -27,7 +27,7 @@ struct house {
     struct store *store;
     struct flow_shared shared;
     struct flow *flows[FLOWS_MAX];
-    atomic_bool challenged;
+    _Atomic int64_t challenged_ms;
     atomic_size_t open_streams;
     struct listener *listener;
 };
@@ -120,8 +120,15 @@ static int open_store(struct house *h)
         .path = h->settings.store,
         .size_bytes = h->settings.store_size_bytes,
         .readers = 1100,
+        .share_percent = (unsigned)h->settings.principal_share_percent,
     };
 
+    if (options.share_percent < 1 || options.share_percent > 100) {
+        char sentence[80];
+
+        snprintf(sentence, sizeof(sentence), "--principal-share: '%u' is no percentage from 1 to 100", options.share_percent);
+        return refuse(sentence);
+    }
     if (store_open(&options, &h->store, &error) != 0)
         return refuse(error.text);
     return 0;
@@ -157,11 +164,12 @@ static int open_listener(struct house *h)
         .store = h->store,
         .policy = h->policy,
         .standings = standings_new(h->settings.max_sessions * 2),
+        .ended_sessions = standings_new(h->settings.max_sessions),
         .proofs = proofs_new(h->settings.max_proofs),
         .rate = rate_new(h->settings.insert_rate),
         .probe_registry = probe_registry_new(),
         .flows = h->flows,
-        .challenged = &h->challenged,
+        .challenged_ms = &h->challenged_ms,
         .open_streams = &h->open_streams,
         .upstream =
             {
@@ -179,7 +187,7 @@ static int open_listener(struct house *h)
         .max_streams = h->settings.max_streams,
         .max_depth = (uint32_t)h->settings.max_depth,
     };
-    if (h->shared.standings == NULL || h->shared.proofs == NULL || h->shared.rate == NULL || h->shared.probe_registry == NULL)
+    if (h->shared.standings == NULL || h->shared.ended_sessions == NULL || h->shared.proofs == NULL || h->shared.rate == NULL || h->shared.probe_registry == NULL)
         return refuse("out of memory");
     if ((r = listener_new(&options, &h->listener, &error)) != 0)
         return refuse(*error.text != '\0' ? error.text : strerror(-r));
@@ -192,6 +200,7 @@ static void close_house(struct house *h)
     probe_registry_free(h->shared.probe_registry);
     rate_free(h->shared.rate);
     proofs_free(h->shared.proofs);
+    standings_free(h->shared.ended_sessions);
     standings_free(h->shared.standings);
     if (h->store != NULL)
         store_close(h->store);

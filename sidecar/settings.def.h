@@ -10,6 +10,8 @@ SETTING(policy, "policy", TEXT, "", "FILE|DIR",
         "policy file, or a directory of them read in name order; without it only the server's own hints count")
 SETTING(store, "store", TEXT, "/var/cache/mcpcached", "DIR", "directory of the store; created when missing, kept over restarts")
 SETTING(store_size_bytes, "store-size", SIZE, "256MiB", "SIZE", "size of the store's file at most; at least 8MiB")
+SETTING(principal_share_percent, "principal-share", COUNT, "25", "PERCENT",
+        "how much of a full store one principal may hold, 1 to 100; whoever holds more gives room first. 100: no limit")
 SETTING(threads, "threads", COUNT, "0", "N", "event loops; 0 means one for each CPU this process may use")
 SETTING(allow_origin, "allow-origin", LIST, "", "ORIGIN",
         "web origin whose requests are served; may be repeated. Others get 403. Without any, requests with an Origin are forwarded "

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Slots. Buckets of four; each slot is guarded by a sequence number that is odd while it is written: a slot that changes under a reader counts as not found.
+/* Slots. Buckets of four; each slot is guarded by a sequence number that is odd while it is written: a reader that meets one looks again.
  * Not here: what a record means (flow/standing.c, flow/proofs.c). Thread: any. */
 #include "sidecar/base/slots.h"
 
@@ -67,17 +67,26 @@ static struct slot *slot_at(struct slots *s, size_t bucket, size_t way)
     return (struct slot *)(s->bytes + (bucket * WAYS + way) * s->slot_bytes);
 }
 
-/* Acquire on each word: none of them is read after the last look at seq. */
+/* Acquire on each word: none of them is read after the last look at seq. A writer is at work for some ten stores; one that lost its processor meanwhile is not
+ * waited for. */
 static bool copy(const struct slots *s, struct slot *slot, const uint64_t name[2], uint64_t *ret)
 {
-    unsigned seq = atomic_load_explicit(&slot->seq, memory_order_acquire);
+    for (int tries = 0; tries != 1000; ++tries) {
+        unsigned seq = atomic_load_explicit(&slot->seq, memory_order_acquire);
+        bool is_it;
 
-    if (seq == 0 || (seq & 1) != 0 || atomic_load_explicit(&slot->name[0], memory_order_acquire) != name[0] ||
-        atomic_load_explicit(&slot->name[1], memory_order_acquire) != name[1])
-        return false;
-    for (unsigned i = 0; i != s->words; ++i)
-        ret[i] = atomic_load_explicit(&slot->words[i], memory_order_acquire);
-    return atomic_load_explicit(&slot->seq, memory_order_acquire) == seq;
+        if (seq == 0)
+            return false;
+        if ((seq & 1) != 0)
+            continue;
+        is_it = atomic_load_explicit(&slot->name[0], memory_order_acquire) == name[0] &&
+                atomic_load_explicit(&slot->name[1], memory_order_acquire) == name[1];
+        for (unsigned i = 0; is_it && i != s->words; ++i)
+            ret[i] = atomic_load_explicit(&slot->words[i], memory_order_acquire);
+        if (atomic_load_explicit(&slot->seq, memory_order_acquire) == seq)
+            return is_it;
+    }
+    return false;
 }
 
 bool slots_read(struct slots *s, const uint8_t name[16], uint64_t *ret)

@@ -19,7 +19,7 @@ struct slot;
 struct slots *slots_new(size_t capacity, unsigned words);
 void slots_free(struct slots *s);
 
-/* Copies the record of this name. False: there is none, or it is being written at this very moment. */
+/* Copies the record of this name. False: there is none (or its writer was stopped in the middle). */
 bool slots_read(struct slots *s, const uint8_t name[16], uint64_t *ret);
 
 /* For writing: locks the table and gives the slot that name has, or shall get, with what it holds: the record of this name (*ret_found), or the one that would be

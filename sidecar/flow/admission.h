@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Admission: whether the upstream would still talk to this very caller. A hit is an answer that the server never saw, so it needs proof:
  *
- *   alive    (credential, session)        the last 2xx, good for identity.lease
- *   granted  (credential, method + name)  a result, good for identity.grant; told apart like entries by Host, path and headers, because servers are
- *                                         many that tell their tenants apart by those
+ *   alive    (credential, session)        the last 2xx to a POST, or stream to a GET, good for identity.lease
+ *   granted  (credential, method + name)  a result, good for identity.grant
  *
- * both learned from the upstream's answers to the caller's own requests, both gone at once when the upstream refuses him (401, 403; 404 to a session; a DELETE that ends
+ * both for the place of the request (Host, path, unlisted headers: servers tell tenants apart by those), both learned from the upstream's answers to the caller's own requests, both gone at once when the upstream refuses him (401, 403; 404 to a session; a DELETE that ends
  * it). Callers without credentials and session need none until the upstream was seen to challenge anybody. A token's own expiry can only shorten.
  * Thread: the flow's loop. */
 #ifndef MCPCACHED_FLOW_ADMISSION_H
@@ -20,9 +19,8 @@ enum admission {
     ADMISSION_EXPIRED,  /* the token says of itself that it is over */
 };
 
-/* Under which a grant is kept. where: Host, path and keyed headers of the request, in a form that no others have. */
-void admission_grant_name(struct flow *flow, const struct identity *id, const struct cp_message *message, struct span where,
-                          uint8_t ret[16]);
+/* Under which a grant is kept. */
+void admission_grant_name(struct flow *flow, const struct identity *id, const struct cp_message *message, uint8_t ret[16]);
 
 /* For an entry that was found. grant: its name. was_probed: the upstream has just accepted a probe of this caller's. */
 enum admission admission_of(struct flow *flow, const struct identity *id, const uint8_t grant[16], const struct store_entry *entry,
@@ -32,15 +30,22 @@ enum admission admission_of(struct flow *flow, const struct identity *id, const 
 struct admission_facts {
     int status;
     bool challenges;   /* WWW-Authenticate */
+    bool has_origin;   /* the request has an Origin, which may be what was refused */
     bool proves;       /* the request was a POST or GET: a 2xx shows that the caller was let in */
     bool ends_session; /* the request was a DELETE */
+    bool is_hidden;    /* the request did not travel as it came: the upstream did not judge this caller */
+    bool is_probe;     /* of our own: what it may not do says nothing of what the caller may */
     int64_t began_ms;  /* of the exchange: nothing is proven that an end since then took away */
 };
 void admission_learn(struct flow *flow, struct identity *id, const struct admission_facts *facts, int64_t now_ms);
 
 /* The upstream gave this caller a result, or refused inside its answer. */
 void admission_grant(struct flow *flow, const struct identity *id, const uint8_t grant[16], int64_t began_ms);
-void admission_withdraw(struct flow *flow, const uint8_t grant[16]);
+void admission_withdraw(struct flow *flow, const uint8_t grant[16], int64_t now_ms);
+bool admission_is_granted(struct flow *flow, const struct identity *id, const uint8_t grant[16], int64_t now_ms);
+
+/* A probe brought no acceptance: for a while this caller's calls are forwarded at once. */
+void admission_mute(struct flow *flow, const struct identity *id, int64_t now_ms);
 
 /* Whether the caller's standing is still the one of when the exchange began: what was fetched may be kept. */
 bool admission_holds(struct flow *flow, const struct identity *id, int64_t began_ms);

@@ -109,6 +109,66 @@ static bool read_claims(struct flow *flow, struct cp_credential *credentials, si
     return true;
 }
 
+uint64_t caller_owner(struct flow *flow, h2o_req_t *req, const struct identity *id)
+{
+    struct span authorization = wire_header(req, SPAN("authorization"));
+    uint8_t digest[16];
+    uint64_t owner;
+
+    if (authorization.p == NULL)
+        return identity_owner(id);
+    cp_digest_of(flow->keyer, "owner", authorization, digest);
+    memcpy(&owner, digest, sizeof(owner));
+    return owner;
+}
+
+/* A length as eight bytes; SIZE_MAX for what is absent. */
+static int add_length(struct buf *out, size_t n)
+{
+    unsigned char bytes[8];
+
+    for (int i = 0; i != 8; ++i)
+        bytes[i] = (unsigned char)((uint64_t)n >> (8 * i));
+    return buf_add(out, bytes, sizeof(bytes));
+}
+
+int caller_add_header(struct buf *out, struct span name, struct span value)
+{
+    int r;
+
+    if ((r = add_length(out, name.n)) == 0 && (r = buf_add_span(out, name)) == 0 &&
+        (r = add_length(out, value.p != NULL ? value.n : SIZE_MAX)) == 0)
+        r = buf_add_span(out, value);
+    return r;
+}
+
+/* Headers that say what is asked or in which language, not where. */
+static bool is_of_the_question(struct span name)
+{
+    return span_eq(name, SPAN("accept-language")) || span_eq(name, SPAN("mcp-method")) || span_eq(name, SPAN("mcp-name")) ||
+           span_eq(name, SPAN("last-event-id")) || (name.n > 10 && memcmp(name.p, "mcp-param-", 10) == 0);
+}
+
+static void read_place(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, uint8_t ret[16])
+{
+    struct buf *text = &flow->text;
+    int r;
+
+    text->n = 0;
+    if ((r = caller_add_header(text, SPAN("host"), wire->authority)) == 0)
+        r = caller_add_header(text, SPAN("path"), wire->path);
+    for (size_t i = 0; r == 0 && i != req->headers.size; ++i) {
+        const h2o_header_t *h = &req->headers.entries[i];
+        struct span name = {h->name->base, h->name->len};
+
+        if (!wire_is_inert(name) && !is_of_the_question(name) && !caller_is_credential(flow->shared->policy, name))
+            r = caller_add_header(text, name, (struct span){h->value.base != NULL ? h->value.base : "", h->value.len});
+    }
+    if (r != 0)
+        h2o_fatal("no memory");
+    cp_digest_of(flow->keyer, "place", buf_span(text), ret);
+}
+
 static int64_t real_s(h2o_req_t *req)
 {
     return (int64_t)h2o_get_timestamp(req->conn->ctx, NULL, NULL)->tv_sec;
@@ -145,6 +205,7 @@ static void read_session(struct flow *flow, struct span session_id, int64_t now_
 {
     struct standing standing, by_id;
     uint8_t name[16];
+    bool is_over;
 
     ret->version[0] = '\0';
     if (session_id.p == NULL)
@@ -153,16 +214,17 @@ static void read_session(struct flow *flow, struct span session_id, int64_t now_
     cp_digest_of(flow->keyer, "session", session_id, id->session);
     identity_session_name(id, name);
     standing_recall(flow, name, -1, now_ms, &standing);
-    standings_get(flow->shared->standings, id->session, &by_id);
-    if (standing.epoch == 0 || (standing.since_ms <= by_id.ended_ms && !MUTANT("session-end-ignored")))
-        return;
-    id->epochs[1] = standing.epoch;
+    standings_get(flow->shared->ended_sessions, id->session, &by_id);
+    is_over = standing.since_ms <= by_id.ended_ms && !MUTANT("session-end-ignored");
+    if (standing.epoch != 0 && !is_over)
+        id->epochs[1] = standing.epoch;
+    /* what was negotiated stays true of a session that has to be seen accepted again */
     memcpy(ret, standing.payload, sizeof(*ret));
     ret->version[sizeof(ret->version) - 1] = '\0';
 }
 
-static void identify(struct flow *flow, h2o_req_t *req, struct span session_id, int64_t now_ms, struct identity *ret,
-                     struct session *ret_session)
+static void identify(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, struct span session_id, int64_t now_ms,
+                     struct identity *ret, struct session *ret_session)
 {
     struct cp_credential credentials[CREDENTIALS_MAX];
     size_t count = gather(flow, req, credentials);
@@ -178,15 +240,16 @@ static void identify(struct flow *flow, h2o_req_t *req, struct span session_id, 
     read_standing(flow, authorization, now_ms, ret);
     if (MUTANT("claims-unadmitted") && ret->has_claims)
         ret->credential = ret->principal;
+    read_place(flow, req, wire, ret->place);
     ret->has_expired = ret->exp_s >= 0 && real_s(req) >= ret->exp_s;
     read_session(flow, session_id, now_ms, ret, ret_session);
 }
 
-void caller_identify(struct flow *flow, h2o_req_t *req, struct span session, int64_t now_ms, struct identity *ret)
+void caller_identify(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret)
 {
     struct session negotiated;
 
-    identify(flow, req, session, now_ms, ret, &negotiated);
+    identify(flow, req, wire, wire->session, now_ms, ret, &negotiated);
 }
 
 bool caller_is_allowed_origin(const struct flow_shared *shared, const struct wire_request *wire)
@@ -244,7 +307,7 @@ void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *w
     const struct cp_policy *policy = flow->shared->policy;
 
     *ret = (struct caller){.session_id = session_of(wire, message)};
-    identify(flow, req, ret->session_id, now_ms, &ret->id, &ret->session);
+    identify(flow, req, wire, ret->session_id, now_ms, &ret->id, &ret->session);
     ret->facts.has_session = ret->id.has_session;
     ret->facts.is_anonymous = ret->id.principal.is_anonymous;
     ret->facts.accepts_json = wire->accepts_json;

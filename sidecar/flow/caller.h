@@ -19,6 +19,8 @@ struct identity {
     struct cp_principal
         principal;       /* whose entries are his: the same, or with identity.claims what stays when a token is refreshed */
     uint8_t session[16]; /* of the legacy session's id; zeros: none */
+    uint8_t place
+        [16]; /* of Host, path with query and headers that are neither inert nor credentials: by those, too, servers tell whom they let in */
     bool has_session, has_claims, has_expired;
     uint64_t epochs[2];       /* standing of the credential and of the session; 0: none */
     uint64_t principal_epoch; /* of the principal */
@@ -27,7 +29,7 @@ struct identity {
 
 /* Under which the session's standing is kept. */
 void identity_session_name(const struct identity *id, uint8_t ret[16]);
-/* Whose entries count together. */
+/* The owner of what was fetched by whoever has no credentials. */
 uint64_t identity_owner(const struct identity *id);
 
 struct caller {
@@ -42,8 +44,14 @@ struct caller {
 /* A message on the MCP path. */
 void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
                  int64_t now_ms, struct caller *ret);
-/* Any other request on it (GET, DELETE). session: its Mcp-Session-Id, or absent. */
-void caller_identify(struct flow *flow, h2o_req_t *req, struct span session, int64_t now_ms, struct identity *ret);
+/* Any other request on it (GET, DELETE). */
+void caller_identify(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret);
+
+/* Whose results count together in the store: everybody's who comes with the same Authorization, whatever else he varies. */
+uint64_t caller_owner(struct flow *flow, h2o_req_t *req, const struct identity *id);
+
+/* Appends a header so that no other list of headers looks the same; value absent: there is none of this name. 0 or -ENOMEM. */
+int caller_add_header(struct buf *out, struct span name, struct span value);
 
 bool caller_is_allowed_origin(const struct flow_shared *shared, const struct wire_request *wire);
 

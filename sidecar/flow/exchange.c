@@ -40,7 +40,7 @@ struct exchange {
     int64_t began_ms;
     struct fill fill;
     struct identity identity; /* whoever asked */
-    bool has_identity, proves, ends_session;
+    bool has_identity, proves, ends_session, is_get, has_origin, is_hidden;
     void (*on_done)(void *ctx, bool is_accepted); /* of a request of our own */
     void *ctx;
 
@@ -111,19 +111,6 @@ static void log_exchange(struct exchange *x)
     });
 }
 
-/* Whoever had a request of our own made hears of it; what is left of the reply runs out by itself. */
-static void done(struct exchange *x)
-{
-    void (*on_done)(void *ctx, bool is_accepted) = x->on_done;
-
-    x->on_done = NULL;
-    if (on_done == NULL)
-        return;
-    if (x->call != NULL)
-        upstream_call_hurry(x->call);
-    on_done(x->ctx, x->fill.is_accepted);
-}
-
 /* Both sides are through. */
 static void finish(struct exchange *x)
 {
@@ -134,7 +121,7 @@ static void finish(struct exchange *x)
     if (x->is_stream)
         atomic_fetch_sub_explicit(x->flow->shared->open_streams, 1, memory_order_relaxed);
     if (x->is_own)
-        done(x);
+        x->on_done(x->ctx, x->fill.is_accepted);
     else
         log_exchange(x);
     cp_policy_unref(x->policy);
@@ -158,6 +145,8 @@ static void choose_tap(struct exchange *x, const struct upstream_head *head)
 {
     const struct cp_reply *reply = &x->fill.reply;
     size_t limit = x->flow->shared->max_entry_bytes + ENVELOPE_BYTES;
+    /* a lookup and a session's beginning say in their head what became of them */
+    bool may_hold = x->fill.kind != FILL_WATCH;
     bool wants = x->fill.kind != FILL_NOTHING && reply->status == 200 && !reply->is_encoded;
 
     x->tap = TAP_NONE;
@@ -167,7 +156,7 @@ static void choose_tap(struct exchange *x, const struct upstream_head *head)
         x->events.data_max = limit;
     } else if (head->has_body && wants && reply->is_json && (head->content_bytes == SIZE_MAX || head->content_bytes <= limit)) {
         x->tap = TAP_JSON;
-        x->is_holding = true;
+        x->is_holding = may_hold;
     }
 }
 
@@ -188,7 +177,8 @@ static enum cp_reason why_not_kept(const struct exchange *x)
 static void note_outcome(struct exchange *x, h2o_req_t *req)
 {
     if (x->fill.kind == FILL_STORE)
-        reply_note_miss(req, x->fill.is_stored, reason_of(x));
+        /* what was found tells a stranger nothing: only who was let in after all hears that it was there */
+        reply_note_miss(req, x->fill.is_stored, x->fill.is_stored ? x->find_reason : x->reason);
     else if (x->is_rpc)
         reply_note_bypass(req, x->reason);
 }
@@ -220,7 +210,11 @@ static void learn(struct exchange *x, const struct wire_reply_facts *facts)
                         &(struct admission_facts){
                             .status = x->status,
                             .challenges = facts->challenges,
-                            .proves = x->proves,
+                            .has_origin = x->has_origin,
+                            .is_hidden = x->is_hidden,
+                            .is_probe = x->is_own,
+                            /* any page may answer a GET */
+                            .proves = x->proves && (!x->is_get || facts->reply.is_events),
                             .ends_session = x->ends_session,
                             .began_ms = x->began_ms,
                         },
@@ -272,8 +266,13 @@ static void on_body(void *data, struct span bytes)
         /* read before it is relayed: what the client does next may depend on what was learned */
         if (events_feed(&x->events, bytes, on_event, x) != 0)
             x->tap = TAP_NONE;
-        if (x->is_own && x->fill.is_judged)
-            done(x);
+        if (x->is_own && x->fill.is_judged) {
+            /* nobody waits for the end of the stream, which may never come */
+            upstream_call_cancel(x->call);
+            x->call = NULL;
+            finish(x);
+            return;
+        }
     } else if (x->tap == TAP_JSON) {
         if (x->collected.n + bytes.n > x->flow->shared->max_entry_bytes + ENVELOPE_BYTES) {
             if (x->fill.kind == FILL_STORE)
@@ -431,6 +430,14 @@ static size_t copy_text(char *ret, size_t cap, struct span s)
     return n;
 }
 
+/* Queries carry codes and keys. */
+static struct span without_query(struct span path)
+{
+    const char *query = memchr(path.p, '?', path.n);
+
+    return query != NULL ? (struct span){path.p, (size_t)(query - path.p)} : path;
+}
+
 /* What the cache wants of the reply. */
 static void begin_fill(struct exchange *x, const struct exchange_plan *plan)
 {
@@ -441,10 +448,11 @@ static void begin_fill(struct exchange *x, const struct exchange_plan *plan)
     fill->began_ms = x->began_ms;
     fill->body = (struct span){x->body, x->body_bytes};
     fill->id = x->id;
-    if (plan->outcome == CP_OUTCOME_MISS) {
-        fill->kind = FILL_STORE;
+    if (plan->keys != NULL) {
+        fill->kind = plan->outcome == CP_OUTCOME_MISS ? FILL_STORE : FILL_WATCH;
         fill->decision = *plan->decision;
         fill->keys = *plan->keys;
+        fill->owner = plan->owner;
     } else if (x->is_request && plan->message->era == CP_ERA_LEGACY && plan->message->method == CP_METHOD_INITIALIZE &&
                plan->caller->facts.body_is_plain && !plan->caller->facts.hides_headers) {
         /* what the upstream reads is what was read here, or nothing is learned from it */
@@ -471,7 +479,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
         x->reason = plan->reason;
     x->is_mcp_path = plan->is_mcp_path;
     x->is_head = span_eq(plan->wire->method, SPAN("HEAD"));
-    copy_text(x->path, sizeof(x->path), plan->wire->path);
+    copy_text(x->path, sizeof(x->path), without_query(plan->wire->path));
     copy_text(x->http_method, sizeof(x->http_method), plan->wire->method);
     if (req->entity.len != 0) {
         /* the entity lies in the connection's buffer */
@@ -491,6 +499,10 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
         x->has_identity = true;
         x->identity = *plan->id;
         x->proves = is_get || span_eq(plan->wire->method, SPAN("POST"));
+        x->is_get = is_get;
+        x->has_origin = plan->wire->origin.p != NULL;
+        /* credentials that Connection names do not travel; of two sessions nobody knows which one was meant */
+        x->is_hidden = plan->wire->hides_headers || plan->wire->mirror.repeated;
         x->ends_session = span_eq(plan->wire->method, SPAN("DELETE"));
     }
     if ((x->is_stream = plan->is_stream))

@@ -24,8 +24,9 @@ struct exchange_plan {
     const struct identity *id;          /* whom the reply tells something of; NULL: not on the MCP path */
     enum cp_outcome outcome;            /* MISS: a fill; BYPASS, WRITE: a pass */
     enum cp_reason reason;              /* MISS: why an entry that was found was not the answer */
-    const struct cp_decision *decision; /* MISS only */
-    const struct fill_keys *keys;       /* MISS only */
+    const struct cp_decision *decision; /* with keys */
+    const struct fill_keys *keys; /* MISS; BYPASS of what could have been looked up: the entries that the answer may put in doubt */
+    uint64_t owner;               /* MISS: on whose share the result lies */
     bool is_mcp_path;
     bool is_stream; /* counts against the open streams */
     int64_t now_ms;

@@ -6,9 +6,16 @@
 
 #include <stdlib.h>
 
+static void refused(struct fill *fill);
+
 void fill_head(struct fill *fill, const struct wire_reply_facts *facts)
 {
+    int status = facts->reply.status;
+
     fill->reply = facts->reply;
+    /* not for a moment, and not for lack of time: refused. 401 and 403 are the caller's end anyway (admission.c). */
+    if ((fill->kind == FILL_STORE || fill->kind == FILL_WATCH) && status >= 400 && status < 500 && status != 408 && status != 429)
+        refused(fill);
     if (fill->kind == FILL_SESSION && facts->session.n != 0 && fill->session_id == NULL) {
         fill->session_id = h2o_strdup(NULL, facts->session.p, facts->session.n).base;
         fill->session_id_bytes = facts->session.n;
@@ -61,7 +68,8 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
         .scope = (uint8_t)storing->scope,
         .method = (uint8_t)message->method,
         .cost_ms = (uint32_t)(now_ms - fill->began_ms),
-        .owner = identity_owner(fill->id_of_caller),
+        .began_ms = fill->began_ms,
+        .owner = fill->owner,
         .name = message->name.p != NULL ? message->name : SPAN(""),
     };
     struct cp_key key = fill->keys.public_key;
@@ -84,39 +92,93 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
     return store_put(shared->store, &key, &entry) ? CP_REASON_NONE : CP_REASON_QUEUE;
 }
 
+static int64_t now_of(const struct fill *fill)
+{
+    return store_now_ms(fill->flow->shared->store);
+}
+
+static void *alloc_from_pool(void *pool, size_t bytes)
+{
+    return h2o_mem_alloc_pool(pool, bytes);
+}
+
+/* Most answers that are not kept have nothing to take away, and a look is cheaper than a transaction. */
+static void drop(struct fill *fill, const struct cp_key *key)
+{
+    struct store_entry entry;
+    h2o_mem_pool_t pool;
+    bool is_there;
+
+    h2o_mem_init_pool(&pool);
+    is_there = store_get(fill->flow->reader, key, alloc_from_pool, &pool, &entry) != STORE_MISS;
+    h2o_mem_clear_pool(&pool);
+    if (is_there)
+        store_delete(fill->flow->shared->store, key);
+}
+
+/* What lay there for this caller alone is not the newest answer any more. */
+static void drop_private(struct fill *fill)
+{
+    struct cp_key key;
+
+    if (fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key))
+        drop(fill, &key);
+}
+
 /* The answer is not everybody's, or not any more: nobody may find an older one that was. Pages of one list share one scope, and the first is the one
  * that everybody asks: it goes when a later one shows that the list is not everybody's, but not for an error, which says nothing of the list. */
 static void drop_public(struct fill *fill, bool first_page_too)
 {
-    struct store *store = fill->flow->shared->store;
-
     if (fill->keys.has_public)
-        store_delete(store, &fill->keys.public_key);
+        drop(fill, &fill->keys.public_key);
     if (fill->keys.has_first_page && first_page_too)
-        store_delete(store, &fill->keys.first_page);
+        drop(fill, &fill->keys.first_page);
 }
 
-/* A refusal inside the answer takes back what an earlier result had shown: servers refuse single tools that way too. */
-static void learn_grant(struct fill *fill, const struct cp_answer *answer)
+/* The caller was refused: in the answer, or by the status. It takes back what an earlier result had shown (servers refuse single tools that way, too) and what he
+ * has. What everybody has goes only if he was let in before: else it may be his refusal alone. */
+static void refused(struct fill *fill)
 {
-    if (!fill->reply.id_matches || fill->reply.status != 200)
-        return;
-    if (answer->has_result && !answer->has_error && !answer->is_error)
-        admission_grant(fill->flow, fill->id_of_caller, fill->keys.grant, fill->began_ms);
-    else
-        admission_withdraw(fill->flow, fill->keys.grant);
+    if (admission_is_granted(fill->flow, fill->id_of_caller, fill->keys.grant, now_of(fill)))
+        drop_public(fill, false);
+    drop_private(fill);
+    admission_withdraw(fill->flow, fill->keys.grant, now_of(fill));
+}
+
+static bool is_refusal(const struct fill *fill, const struct cp_answer *answer)
+{
+    bool is_anybodys = answer->id.p == NULL || span_eq(answer->id, SPAN("null"));
+
+    if (!answer->is_readable || answer->has_method)
+        return false;
+    return (answer->has_error && (fill->reply.id_matches || is_anybodys)) ||
+           (answer->has_result && answer->is_error && fill->reply.id_matches);
 }
 
 static void keep(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
 {
     struct cp_storing storing = {.store = false, .reason = CP_REASON_UNREADABLE};
+    bool is_result = fill->reply.id_matches && answer->has_result && !answer->has_error && !answer->is_error;
+    bool was_refused = is_refusal(fill, answer);
 
+    if (was_refused)
+        refused(fill);
+    else if (is_result && fill->reply.status == 200)
+        admission_grant(fill->flow, fill->id_of_caller, fill->keys.grant, fill->began_ms);
+    if (fill->kind == FILL_WATCH) {
+        drop_private(fill);
+        return;
+    }
     if (!fill->is_doubtful)
         cp_decide_store(&fill->decision, message, &fill->reply, answer, &storing);
     fill->reason = storing.reason;
     if (storing.store)
         fill->reason = put(fill, answer, message, &storing);
     fill->is_stored = storing.store && fill->reason == CP_REASON_NONE;
+    if (!fill->is_stored || storing.scope == CP_SCOPE_PUBLIC)
+        drop_private(fill);
+    if (was_refused)
+        return;
     if (!storing.store || storing.scope != CP_SCOPE_PUBLIC)
         drop_public(fill, fill->reply.id_matches && answer->has_result && !answer->has_error);
     else if (!fill->is_stored)
@@ -125,8 +187,11 @@ static void keep(struct fill *fill, const struct cp_answer *answer, const struct
 
 void fill_unread(struct fill *fill)
 {
-    if (fill->kind == FILL_STORE && !fill->is_judged && fill->reply.status == 200 && (fill->reply.is_json || fill->reply.is_events))
+    if (fill->kind == FILL_STORE && !fill->is_judged && fill->reply.status == 200 &&
+        (fill->reply.is_json || fill->reply.is_events)) {
         drop_public(fill, true);
+        drop_private(fill);
+    }
 }
 
 static void judge(struct fill *fill, const struct cp_answer *answer)
@@ -144,7 +209,7 @@ static void judge(struct fill *fill, const struct cp_answer *answer)
             learn_session(fill, answer, &message);
         break;
     case FILL_STORE:
-        learn_grant(fill, answer);
+    case FILL_WATCH:
         keep(fill, answer, &message);
         break;
     case FILL_PROBE:
@@ -169,10 +234,16 @@ void fill_event(struct fill *fill, struct span data, bool lost)
 {
     struct cp_answer answer;
 
-    /* priming events have no data; what follows the final reply belongs to nobody */
-    if (data.n == 0 || fill->is_judged || fill->kind == FILL_NOTHING)
+    /* priming events have no data */
+    if (data.n == 0 || fill->kind == FILL_NOTHING)
         return;
     cp_answer_parse(&answer, &fill->flow->reply_doc, data);
+    if (fill->is_judged) {
+        /* a second reply, or what may be one: which of the two a client believes is not certain */
+        if (!answer.is_readable || !answer.has_method)
+            fill_withdraw(fill);
+        return;
+    }
     fill->is_doubtful |= lost;
     if (answer.is_readable && answer.has_method) {
         /* a request of the server's own: the result is this caller's alone */

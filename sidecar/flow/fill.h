@@ -18,6 +18,7 @@ struct fill_keys {
 enum fill_kind {
     FILL_NOTHING, /* the reply is none of the cache's business */
     FILL_STORE,   /* a lookup that missed */
+    FILL_WATCH,   /* a bypass of what could have been looked up: nothing is stored, but a refusal is heard */
     FILL_SESSION, /* an initialize of the session-based versions */
     FILL_PROBE,   /* a request of our own: whether it was answered by a result */
 };
@@ -32,6 +33,7 @@ struct fill {
     int64_t began_ms;
     struct cp_decision decision; /* its rule is borrowed from the policy that the exchange holds */
     struct fill_keys keys;
+    uint64_t owner;
     struct identity *id_of_caller; /* borrowed from the exchange, which keeps it up to date */
     struct cp_reply reply;
     char *session_id; /* owned; FILL_SESSION */

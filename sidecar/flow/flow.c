@@ -14,25 +14,38 @@ static void challenge_name(struct flow *flow, uint8_t ret[16])
     cp_digest_of(flow->keyer, "challenged", span_of(flow->shared->upstream.url->text), ret);
 }
 
+/* How often the memory of it is renewed, and how long it lasts. */
+#define CHALLENGE_NOTE_MS (60LL * 60 * 1000)
+#define CHALLENGE_KEEP_MS (365LL * 24 * 60 * 60 * 1000)
+
 void flow_note_challenge(struct flow *flow, int64_t now_ms)
 {
+    int64_t last_ms = atomic_load_explicit(flow->shared->challenged_ms, memory_order_relaxed);
     struct standing standing;
     uint8_t name[16];
 
-    atomic_store_explicit(flow->shared->challenged, true, memory_order_release);
+    if (last_ms != 0 && now_ms - last_ms < CHALLENGE_NOTE_MS)
+        return;
+    atomic_store_explicit(flow->shared->challenged_ms, now_ms > 0 ? now_ms : 1, memory_order_release);
     challenge_name(flow, name);
-    standing_accept(flow, name, NULL, -1, now_ms, now_ms, &standing);
+    if (!standings_accept(flow->shared->standings, name, NULL, -1, now_ms, now_ms, &standing))
+        return;
+    standing.since_ms = now_ms;
+    standing_remember(flow, name, &standing, CHALLENGE_KEEP_MS);
 }
 
 static void recall_challenge(struct flow *flow)
 {
+    int64_t now_ms = store_now_ms(flow->shared->store), never = 0;
     struct standing standing;
     uint8_t name[16];
 
     challenge_name(flow, name);
-    standing_recall(flow, name, -1, store_now_ms(flow->shared->store), &standing);
+    standing_recall(flow, name, -1, now_ms, &standing);
+    /* an hour ago: the next one is noted again */
     if (standing.epoch != 0)
-        atomic_store_explicit(flow->shared->challenged, true, memory_order_release);
+        atomic_compare_exchange_strong(flow->shared->challenged_ms, &never,
+                                       now_ms > CHALLENGE_NOTE_MS ? now_ms - CHALLENGE_NOTE_MS : 1);
 }
 
 struct span flow_host(const struct flow *flow, const struct wire_request *wire)

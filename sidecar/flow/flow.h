@@ -25,11 +25,13 @@ struct flow_shared {
     struct cp_policy *policy;
     /* any thread */
     struct standings *standings;
+    struct standings *ended_sessions; /* by the id alone: ended for every principal */
     struct proofs *proofs;
     struct rate *rate;
     struct probe_registry *probe_registry;
-    struct flow **flows;     /* FLOWS_MAX; under the registry's lock */
-    atomic_bool *challenged; /* the upstream was seen to ask somebody for credentials, or to refuse somebody */
+    struct flow **flows; /* FLOWS_MAX; under the registry's lock */
+    /* when the upstream was last noted to ask somebody for credentials, or to refuse somebody; 0: never */
+    _Atomic int64_t *challenged_ms;
     atomic_size_t *open_streams;
     struct upstream_options upstream;
     struct span host; /* Host sent upstream; absent: the client's own */
@@ -59,7 +61,7 @@ struct flow {
 
 /* 0 or -errno. */
 int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detached_max, struct flow **ret);
-/* The upstream was seen to challenge: remembered, also over a restart. */
+/* The upstream was seen to challenge: remembered, also over restarts. */
 void flow_note_challenge(struct flow *flow, int64_t now_ms);
 /* What Host says upstream. */
 struct span flow_host(const struct flow *flow, const struct wire_request *wire);

@@ -44,6 +44,7 @@ struct probe {
     h2o_linklist_t link;
     struct flow *flow;
     uint8_t name[16];
+    struct identity identity;
     h2o_linklist_t waiters;
     struct exchange *exchange; /* NULL: another loop's */
     h2o_timeout_entry_t timeout;
@@ -186,6 +187,8 @@ static void on_answered(void *ctx, bool is_accepted)
     counts_add(COUNT_PROBE);
     if (is_accepted)
         counts_add(COUNT_PROBE_ACCEPTED);
+    else
+        admission_mute(flow, &probe->identity, store_now_ms(flow->shared->store));
     is_accepted |= MUTANT("probe-always-true");
     probe->exchange = NULL;
     release(flow->shared->probe_registry, flow->shared, probe->name, is_accepted);
@@ -326,7 +329,7 @@ bool probe_join(struct flow *flow, h2o_req_t *req, const struct wire_request *wi
     if (flow->index == FLOWS_MAX || (claimed = claim(flow->shared->probe_registry, name, flow->index)) == CLAIM_FULL)
         return false;
     probe = h2o_mem_alloc(sizeof(*probe));
-    *probe = (struct probe){.flow = flow, .timeout = {.cb = on_timeout}};
+    *probe = (struct probe){.flow = flow, .identity = caller->id, .timeout = {.cb = on_timeout}};
     memcpy(probe->name, name, 16);
     h2o_linklist_init_anchor(&probe->waiters);
     h2o_linklist_insert(&flow->probes, &probe->link);

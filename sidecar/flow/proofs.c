@@ -43,19 +43,25 @@ void proofs_learn(struct proofs *p, const uint8_t name[16], const uint64_t epoch
     if (at_ms < 0 || (known_ms >= 0 && at_ms - known_ms < SAME_MS))
         return;
     slot = slots_lock((struct slots *)p, name, words, &found);
+    /* taken back (epoch 0) in the meantime */
+    if (found && words[WORD_EPOCH] == 0 && (int64_t)words[WORD_AT] - 1 >= at_ms) {
+        slots_unlock((struct slots *)p, slot, name, NULL);
+        return;
+    }
     words[WORD_AT] = (uint64_t)at_ms + 1;
     words[WORD_EPOCH] = epochs[0];
     words[WORD_SESSION_EPOCH] = epochs[1];
     slots_unlock((struct slots *)p, slot, name, words);
 }
 
-void proofs_drop(struct proofs *p, const uint8_t name[16])
+void proofs_drop(struct proofs *p, const uint8_t name[16], int64_t now_ms)
 {
     uint64_t words[SLOTS_WORDS_MAX];
     struct slot *slot;
     bool found;
 
     slot = slots_lock((struct slots *)p, name, words, &found);
-    words[WORD_AT] = 0;
-    slots_unlock((struct slots *)p, slot, name, found ? words : NULL);
+    words[WORD_AT] = (uint64_t)now_ms + 1;
+    words[WORD_EPOCH] = words[WORD_SESSION_EPOCH] = 0;
+    slots_unlock((struct slots *)p, slot, name, words);
 }

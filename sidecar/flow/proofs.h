@@ -18,7 +18,7 @@ void proofs_free(struct proofs *p);
 void proofs_learn(struct proofs *p, const uint8_t name[16], const uint64_t epochs[2], int64_t at_ms);
 /* When it was proven; -1: it was not, or under other epochs. */
 int64_t proofs_at(struct proofs *p, const uint8_t name[16], const uint64_t epochs[2]);
-/* It holds no more. */
-void proofs_drop(struct proofs *p, const uint8_t name[16]);
+/* It holds no more, and what was proven until now does not bring it back. */
+void proofs_drop(struct proofs *p, const uint8_t name[16], int64_t now_ms);
 
 #endif

@@ -21,29 +21,17 @@ static bool is_mcp_path(const struct flow *flow, struct span path)
     return span_eq(path, flow->shared->upstream.url->path);
 }
 
-/* A length as eight bytes; SIZE_MAX for what is absent. */
-static int add_length(struct buf *out, size_t n)
+/* In the modern era these are compared with the body (cp_agree), so they say nothing that the key does not; where nothing compares them they are headers like any
+ * other. */
+static bool is_mirror(struct span name, const struct cp_message *message)
 {
-    unsigned char bytes[8];
-
-    for (int i = 0; i != 8; ++i)
-        bytes[i] = (unsigned char)((uint64_t)n >> (8 * i));
-    return buf_add(out, bytes, sizeof(bytes));
-}
-
-static int add_header(struct buf *out, struct span name, struct span value)
-{
-    int r;
-
-    if ((r = add_length(out, name.n)) == 0 && (r = buf_add_span(out, name)) == 0 &&
-        (r = add_length(out, value.p != NULL ? value.n : SIZE_MAX)) == 0)
-        r = buf_add_span(out, value);
-    return r;
+    return message->era == CP_ERA_MODERN &&
+           (span_eq(name, SPAN("mcp-method")) || (span_eq(name, SPAN("mcp-name")) && cp_mirrors_name(message)));
 }
 
 /* Request headers that join every key, each with its name and length: those that the policy names, absent or not, and, as they came, all others that travel upstream and are
  * neither inert nor part of the principal. What reaches the upstream is keyed, or it is known to change nothing. */
-static int add_vary(struct flow *flow, h2o_req_t *req, enum cp_era era, struct buf *out)
+static int add_vary(struct flow *flow, h2o_req_t *req, const struct cp_message *message, struct buf *out)
 {
     const struct cp_policy *policy = flow->shared->policy;
     int r = 0;
@@ -52,14 +40,14 @@ static int add_vary(struct flow *flow, h2o_req_t *req, enum cp_era era, struct b
     for (size_t i = 0; r == 0 && i != policy->vary_header_count; ++i) {
         struct span name = span_of(policy->vary_headers[i]);
 
-        r = add_header(out, name, wire_header(req, name));
+        r = caller_add_header(out, name, wire_header(req, name));
     }
     for (size_t i = 0; r == 0 && i != req->headers.size; ++i) {
         const h2o_header_t *h = &req->headers.entries[i];
         struct span name = {h->name->base, h->name->len};
 
-        if (!wire_is_inert(name, era == CP_ERA_MODERN) && !caller_is_credential(policy, name))
-            r = add_header(out, name, (struct span){h->value.base != NULL ? h->value.base : "", h->value.len});
+        if (!wire_is_inert(name) && !caller_is_credential(policy, name) && !is_mirror(name, message))
+            r = caller_add_header(out, name, (struct span){h->value.base != NULL ? h->value.base : "", h->value.len});
     }
     return r;
 }
@@ -98,14 +86,11 @@ static enum cp_reason make_keys(struct flow *flow, h2o_req_t *req, struct wire_r
     flow->params.n = flow->mcp_params.n = 0;
     if (cp_message_canonical(message, rule != NULL ? rule->ignore : NULL, rule != NULL ? rule->ignore_count : 0, &flow->params) !=
             0 ||
-        cp_mirror_params(wire->params, wire->param_count, &flow->mcp_params) != 0 ||
-        add_vary(flow, req, message->era, &flow->vary) != 0)
+        cp_mirror_params(wire->params, wire->param_count, &flow->mcp_params) != 0 || add_vary(flow, req, message, &flow->vary) != 0)
         return CP_REASON_KEY_SIZE;
     if (flow->params.n > flow->shared->max_key_bytes)
         return CP_REASON_KEY_SIZE;
-    if (add_header(&flow->vary, SPAN("host"), wire->authority) != 0 || add_header(&flow->vary, SPAN("path"), wire->path) != 0)
-        return CP_REASON_KEY_SIZE;
-    admission_grant_name(flow, &caller->id, message, present(&flow->vary), ret->grant);
+    admission_grant_name(flow, &caller->id, message, ret->grant);
     question.params = present(&flow->params);
     question.mcp_params = present(&flow->mcp_params);
     question.vary = present(&flow->vary);
@@ -264,7 +249,7 @@ static void pass(struct flow *flow, h2o_req_t *req, struct exchange_plan *plan)
             refuse_origin(req, plan->wire, NULL);
             return;
         }
-        caller_identify(flow, req, plan->wire->session, plan->now_ms, &id);
+        caller_identify(flow, req, plan->wire, plan->now_ms, &id);
         plan->id = &id;
     }
     forward(flow, req, plan);
@@ -311,6 +296,12 @@ static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
     if (decision.action == CP_ACTION_LOOKUP)
         plan.reason = make_keys(flow, req, &wire, &message, &caller, &decision, &keys);
     if (decision.action != CP_ACTION_LOOKUP || plan.reason != CP_REASON_NONE) {
+        /* the client asks past the cache for what may lie in it: a refusal of that counts, too */
+        if (plan.reason == CP_REASON_CLIENT_CONTROL && caller.agrees &&
+            make_keys(flow, req, &wire, &message, &caller, &decision, &keys) == CP_REASON_NONE) {
+            plan.decision = &decision;
+            plan.keys = &keys;
+        }
         forward(flow, req, &plan);
         return;
     }
@@ -348,6 +339,7 @@ static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
     plan.outcome = CP_OUTCOME_MISS;
     plan.decision = &decision;
     plan.keys = &keys;
+    plan.owner = caller_owner(flow, req, &caller.id);
     forward(flow, req, &plan);
 }
 

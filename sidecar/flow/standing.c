@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The rank of who was never accepted: above a slot that was never used, below all others. */
+#define SEEN_STRANGER 1
+
 enum word {
     WORD_SEEN, /* the rank */
     WORD_EPOCH,
@@ -21,9 +24,15 @@ enum word {
     WORDS = WORD_PAYLOAD + STANDING_PAYLOAD_BYTES / 8,
 };
 
+/* Of each bucket: the latest end that was forgotten, or -1. */
+struct floor {
+    _Atomic int64_t any_ms;      /* also of who was never accepted: nothing that began before it proves anything */
+    _Atomic int64_t accepted_ms; /* of who was: nothing that was remembered before it counts */
+};
+
 struct standings {
     struct slots *slots;
-    _Atomic int64_t floors[]; /* of each bucket: the latest end that was forgotten, or -1 */
+    struct floor floors[];
 };
 
 struct standings *standings_new(size_t capacity)
@@ -38,8 +47,10 @@ struct standings *standings_new(size_t capacity)
         return NULL;
     }
     s->slots = slots;
-    for (size_t i = 0; i != slots_bucket_count(slots); ++i)
-        atomic_init(&s->floors[i], -1);
+    for (size_t i = 0; i != slots_bucket_count(slots); ++i) {
+        atomic_init(&s->floors[i].any_ms, -1);
+        atomic_init(&s->floors[i].accepted_ms, -1);
+    }
     return s;
 }
 
@@ -62,8 +73,7 @@ static void unpack(const uint64_t *words, struct standing *ret)
 
 static void pack(const struct standing *standing, int64_t seen_ms, uint64_t *ret)
 {
-    /* 1: a slot in use outranks one that never was */
-    ret[WORD_SEEN] = seen_ms > 0 ? (uint64_t)seen_ms : 1;
+    ret[WORD_SEEN] = seen_ms > 0 ? (uint64_t)seen_ms + SEEN_STRANGER : SEEN_STRANGER;
     ret[WORD_EPOCH] = standing->epoch;
     ret[WORD_SINCE] = (uint64_t)standing->since_ms;
     ret[WORD_ENDED] = (uint64_t)standing->ended_ms;
@@ -71,12 +81,24 @@ static void pack(const struct standing *standing, int64_t seen_ms, uint64_t *ret
     memcpy(&ret[WORD_PAYLOAD], standing->payload, sizeof(standing->payload));
 }
 
-static struct standing unknown(const struct standings *s, const uint8_t name[16])
+static struct floor *floor_of(struct standings *s, const uint8_t name[16])
+{
+    return &s->floors[slots_bucket(s->slots, name)];
+}
+
+static struct standing unknown(struct standings *s, const uint8_t name[16])
 {
     return (struct standing){
-        .ended_ms = atomic_load_explicit(&s->floors[slots_bucket(s->slots, name)], memory_order_acquire),
+        .ended_ms = atomic_load_explicit(&floor_of(s, name)->any_ms, memory_order_acquire),
         .exp_s = -1,
     };
+}
+
+/* Under the table's lock. */
+static void raise(_Atomic int64_t *floor, int64_t to_ms)
+{
+    if (to_ms > atomic_load_explicit(floor, memory_order_relaxed))
+        atomic_store_explicit(floor, to_ms, memory_order_release);
 }
 
 void standings_get(struct standings *s, const uint8_t name[16], struct standing *ret)
@@ -89,26 +111,29 @@ void standings_get(struct standings *s, const uint8_t name[16], struct standing 
         *ret = unknown(s, name);
 }
 
-/* Locks name's slot and says what holds; what had to go for it is remembered in the floor. */
-static struct slot *lock(struct standings *s, const uint8_t name[16], struct standing *ret)
+/* Locks name's slot and says what holds; what may have to go for it is remembered in the floors. ret_found_ended_ms: the latest end that takes away what was
+ * remembered before it. */
+static struct slot *lock(struct standings *s, const uint8_t name[16], struct standing *ret, int64_t *ret_found_ended_ms)
 {
     uint64_t words[SLOTS_WORDS_MAX];
+    struct floor *floor = floor_of(s, name);
     struct standing gone;
     bool found;
     struct slot *slot = slots_lock(s->slots, name, words, &found);
 
     if (found) {
         unpack(words, ret);
+        *ret_found_ended_ms = ret->ended_ms;
         return slot;
     }
     if (words[WORD_SEEN] != 0) {
-        _Atomic int64_t *floor = &s->floors[slots_bucket(s->slots, name)];
-
         unpack(words, &gone);
-        if (gone.ended_ms > atomic_load_explicit(floor, memory_order_relaxed))
-            atomic_store_explicit(floor, gone.ended_ms, memory_order_release);
+        raise(&floor->any_ms, gone.ended_ms);
+        if (words[WORD_SEEN] != SEEN_STRANGER)
+            raise(&floor->accepted_ms, gone.ended_ms);
     }
     *ret = unknown(s, name);
+    *ret_found_ended_ms = atomic_load_explicit(&floor->accepted_ms, memory_order_relaxed);
     return slot;
 }
 
@@ -133,7 +158,8 @@ static uint64_t new_epoch(void)
 bool standings_accept(struct standings *s, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
                       int64_t now_ms, struct standing *ret)
 {
-    struct slot *slot = lock(s, name, ret);
+    int64_t ended_ms;
+    struct slot *slot = lock(s, name, ret, &ended_ms);
 
     if (ret->ended_ms >= began_ms && !MUTANT("fill-survives-revocation")) {
         slots_unlock(s->slots, slot, name, NULL);
@@ -142,7 +168,6 @@ bool standings_accept(struct standings *s, const uint8_t name[16], const char *p
     if (ret->epoch == 0) {
         ret->epoch = new_epoch();
         ret->since_ms = now_ms;
-        memset(ret->payload, 0, sizeof(ret->payload));
     }
     ret->exp_s = exp_s;
     if (payload != NULL)
@@ -154,7 +179,8 @@ bool standings_accept(struct standings *s, const uint8_t name[16], const char *p
 void standings_end(struct standings *s, const uint8_t name[16], int64_t now_ms)
 {
     struct standing standing;
-    struct slot *slot = lock(s, name, &standing);
+    int64_t ended_ms;
+    struct slot *slot = lock(s, name, &standing, &ended_ms);
     bool was_accepted = standing.epoch != 0;
 
     standing.epoch = 0;
@@ -168,9 +194,10 @@ void standings_end(struct standings *s, const uint8_t name[16], int64_t now_ms)
 static void restore(struct standings *s, const uint8_t name[16], const struct standing *remembered, int64_t now_ms,
                     struct standing *ret)
 {
-    struct slot *slot = lock(s, name, ret);
+    int64_t ended_ms;
+    struct slot *slot = lock(s, name, ret, &ended_ms);
 
-    if (ret->epoch != 0 || ret->ended_ms >= remembered->since_ms) {
+    if (ret->epoch != 0 || ended_ms >= remembered->since_ms) {
         slots_unlock(s->slots, slot, name, NULL);
         return;
     }
@@ -202,68 +229,97 @@ static void *alloc_from_pool(void *pool, size_t bytes)
     return h2o_mem_alloc_pool(pool, bytes);
 }
 
-void standing_recall(struct flow *flow, const uint8_t name[16], int64_t exp_s, int64_t now_ms, struct standing *ret)
+/* What the store has of name. */
+static bool fetch(struct flow *flow, const uint8_t name[16], int64_t now_ms, struct standing *ret)
 {
-    struct standings *s = flow->shared->standings;
     struct store_entry entry;
     struct remembered body;
     struct cp_key key;
     h2o_mem_pool_t pool;
+    bool is_there;
 
-    standings_get(s, name, ret);
-    if (ret->epoch != 0)
-        return;
     h2o_mem_init_pool(&pool);
     key_of(flow, name, &key);
-    if (store_get(flow->reader, &key, alloc_from_pool, &pool, &entry) == STORE_HIT && entry.method == CP_METHOD_INITIALIZE &&
-        entry.body.n == sizeof(body) && now_ms - entry.stored_at_ms < CP_TTL_MAX_MS) {
-        struct standing remembered = {.since_ms = entry.stored_at_ms, .exp_s = exp_s};
-
+    is_there = store_get(flow->reader, &key, alloc_from_pool, &pool, &entry) == STORE_HIT && entry.method == CP_METHOD_INITIALIZE &&
+               entry.body.n == sizeof(body) && now_ms < entry.expires_at_ms;
+    if (is_there) {
         memcpy(&body, entry.body.p, sizeof(body));
-        remembered.epoch = body.epoch;
-        memcpy(remembered.payload, body.payload, sizeof(remembered.payload));
-        if (remembered.epoch != 0)
-            restore(s, name, &remembered, now_ms, ret);
+        *ret = (struct standing){.epoch = body.epoch, .since_ms = entry.stored_at_ms};
+        memcpy(ret->payload, body.payload, sizeof(ret->payload));
     }
     h2o_mem_clear_pool(&pool);
+    return is_there && ret->epoch != 0;
+}
+
+void standing_recall(struct flow *flow, const uint8_t name[16], int64_t exp_s, int64_t now_ms, struct standing *ret)
+{
+    struct standings *s = flow->shared->standings;
+    struct standing remembered;
+
+    standings_get(s, name, ret);
+    if (ret->epoch != 0 || !fetch(flow, name, now_ms, &remembered))
+        return;
+    remembered.exp_s = exp_s;
+    restore(s, name, &remembered, now_ms, ret);
+}
+
+static void forget(struct flow *flow, const uint8_t name[16])
+{
+    struct cp_key key;
+
+    key_of(flow, name, &key);
+    store_delete(flow->shared->store, &key);
+}
+
+void standing_remember(struct flow *flow, const uint8_t name[16], const struct standing *standing, int64_t keep_ms)
+{
+    struct standing now;
+    struct remembered body;
+    struct cp_key key;
+
+    /* strangers' standings shall not cost the disk more than strangers' results may */
+    if (!rate_take(flow->shared->rate, STANDINGS_OWNER, standing->since_ms))
+        return;
+    memset(&body, 0, sizeof(body));
+    body.epoch = standing->epoch;
+    memcpy(body.payload, standing->payload, sizeof(body.payload));
+    key_of(flow, name, &key);
+    store_put(flow->shared->store, &key,
+              &(struct store_entry){
+                  .body = {(const char *)&body, sizeof(body)},
+                  .stored_at_ms = standing->since_ms,
+                  .began_ms = standing->since_ms,
+                  .expires_at_ms = standing->since_ms + keep_ms,
+                  .scope = CP_SCOPE_SESSION,
+                  .method = CP_METHOD_INITIALIZE,
+                  .owner = STANDINGS_OWNER,
+              });
+    /* it may have ended on another loop meanwhile */
+    standings_get(flow->shared->standings, name, &now);
+    if (now.epoch != standing->epoch)
+        forget(flow, name);
 }
 
 bool standing_accept(struct flow *flow, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
                      int64_t now_ms, struct standing *ret)
 {
     struct standing before;
-    struct remembered body;
-    struct cp_key key;
 
     standing_recall(flow, name, exp_s, now_ms, &before);
     if (!standings_accept(flow->shared->standings, name, payload, exp_s, began_ms, now_ms, ret))
         return false;
-    if (before.epoch == ret->epoch && (payload == NULL || memcmp(before.payload, payload, sizeof(before.payload)) == 0))
-        return true;
-    memset(&body, 0, sizeof(body));
-    body.epoch = ret->epoch;
-    memcpy(body.payload, ret->payload, sizeof(body.payload));
-    key_of(flow, name, &key);
-    store_put(flow->shared->store, &key,
-              &(struct store_entry){
-                  .body = {(const char *)&body, sizeof(body)},
-                  .stored_at_ms = ret->since_ms,
-                  .expires_at_ms = ret->since_ms + CP_TTL_MAX_MS,
-                  .scope = CP_SCOPE_SESSION,
-                  .method = CP_METHOD_INITIALIZE,
-              });
+    if (before.epoch != ret->epoch || memcmp(before.payload, ret->payload, sizeof(before.payload)) != 0)
+        standing_remember(flow, name, ret, CP_TTL_MAX_MS);
     return true;
 }
 
 void standing_end(struct flow *flow, const uint8_t name[16], int64_t now_ms)
 {
-    struct standing before;
-    struct cp_key key;
+    struct standing remembered;
 
-    standing_recall(flow, name, -1, now_ms, &before);
+    standing_recall(flow, name, -1, now_ms, &remembered);
     standings_end(flow->shared->standings, name, now_ms);
-    if (before.epoch == 0)
-        return;
-    key_of(flow, name, &key);
-    store_delete(flow->shared->store, &key);
+    /* also what could not be recalled, because something forgotten stood against it */
+    if (remembered.epoch != 0 || fetch(flow, name, now_ms, &remembered))
+        forget(flow, name);
 }

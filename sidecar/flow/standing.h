@@ -15,6 +15,8 @@ struct flow;
 struct standings;
 
 #define STANDING_PAYLOAD_BYTES 32
+/* All that standings hold of the store counts as one owner's. */
+#define STANDINGS_OWNER 1
 
 struct standing {
     uint64_t epoch;   /* 0: not accepted, not any more, or not known */
@@ -40,6 +42,8 @@ void standings_end(struct standings *s, const uint8_t name[16], int64_t now_ms);
 
 /* The same with what the store remembers from before this process. */
 void standing_recall(struct flow *flow, const uint8_t name[16], int64_t exp_s, int64_t now_ms, struct standing *ret);
+/* Keeps it in the store for this long. */
+void standing_remember(struct flow *flow, const uint8_t name[16], const struct standing *standing, int64_t keep_ms);
 bool standing_accept(struct flow *flow, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
                      int64_t now_ms, struct standing *ret);
 void standing_end(struct flow *flow, const uint8_t name[16], int64_t now_ms);

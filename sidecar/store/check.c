@@ -126,7 +126,8 @@ uint64_t store_check(struct store *store, struct cp_error *reterr)
     struct findings findings = {.reterr = reterr};
     MDB_txn *txn;
 
-    store_sweep_at(store, INT64_MIN); /* takes nothing, and waits until the owners are counted */
+    /* Takes what the writer would take at any moment, so that it does not do so now; and waits until the owners are counted. */
+    store_sweep_at(store, store_now_ms(store));
     if (mdb_txn_begin(store->local.env, NULL, MDB_RDONLY, &txn) != 0) {
         found(&findings, "an environment that cannot be read", 0);
         return findings.count;

@@ -5,8 +5,8 @@
 
 #include "store.h"
 
-/* Reads the whole store and counts what contradicts itself: an index row without its chunks or its expiry row, a row that belongs to nobody, counters
- * that disagree. The first finding as a sentence in reterr. 0: nothing. Thread: any; queue flushed, nobody putting. */
+/* Sweeps, then reads the whole store and counts what contradicts itself: an index row without its chunks or its expiry row, a row that belongs to nobody, counters
+ * or owners' accounts that disagree. The first finding as a sentence in reterr. 0: nothing. Thread: any; queue flushed, nobody putting. */
 uint64_t store_check(struct store *store, struct cp_error *reterr);
 
 /* Sweeps as if it were now_ms, and waits for it, and until all owners are counted. */

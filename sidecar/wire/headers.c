@@ -111,13 +111,13 @@ static struct span present(h2o_iovec_t v)
     return v.base != NULL ? span_iov(v) : SPAN("");
 }
 
-/* application/json, with no parameter but charset=utf-8: JSON has no other encoding, but servers decode by what stands here */
-static bool is_plain_json(struct span value)
+/* This type, with no parameter but charset=utf-8: JSON and event streams have no other encoding, but whoever reads them decodes by what stands here */
+static bool is_plain(struct span value, struct span wanted)
 {
     struct span type = without_parameters(span_trim(value)), rest;
     const char *semicolon = memchr(value.p, ';', value.n);
 
-    if (!span_ieq(type, SPAN("application/json")))
+    if (!span_ieq(type, wanted))
         return false;
     if (semicolon == NULL)
         return true;
@@ -183,7 +183,7 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
             break;
         case 12:
             if (h->name == &H2O_TOKEN_CONTENT_TYPE->buf)
-                ret->body_is_plain = ++content_types == 1 && is_plain_json(value);
+                ret->body_is_plain = ++content_types == 1 && is_plain(value, SPAN("application/json"));
             break;
         case 13:
             if (span_eq(name, SPAN("cache-control")))
@@ -273,7 +273,7 @@ static bool is_hop_by_hop(struct span name)
     return false;
 }
 
-bool wire_is_inert(struct span name, bool is_mirrored)
+bool wire_is_inert(struct span name)
 {
     /* families whose every member is known to be harmless; anything wider would let an upstream's own header in */
     static const struct span prefixes[] = {
@@ -327,8 +327,6 @@ bool wire_is_inert(struct span name, bool is_mirrored)
 
     /* what does not travel on, no upstream can answer by */
     if (name.n == 0 || is_hop_by_hop(name))
-        return true;
-    if (is_mirrored && (span_eq(name, SPAN("mcp-method")) || span_eq(name, SPAN("mcp-name"))))
         return true;
     for (size_t i = 0; i != sizeof(names) / sizeof(names[0]); ++i)
         if (span_eq(name, names[i]))
@@ -490,11 +488,9 @@ void wire_reply_read(int status, const h2o_header_t *headers, size_t count, char
         struct span name = span_iov(*headers[i].name), value = span_iov(headers[i].value);
 
         if (headers[i].name == &H2O_TOKEN_CONTENT_TYPE->buf) {
-            struct span type = without_parameters(span_trim(value));
-
-            /* of two types nobody knows which one the client believes */
-            reply->is_json = !saw_type && span_ieq(type, SPAN("application/json"));
-            reply->is_events = !saw_type && span_ieq(type, SPAN("text/event-stream"));
+            /* of two types nobody knows which one the client believes, and of another charset not what it reads */
+            reply->is_json = !saw_type && is_plain(value, SPAN("application/json"));
+            reply->is_events = !saw_type && is_plain(value, SPAN("text/event-stream"));
             saw_type = true;
         } else if (headers[i].name == &H2O_TOKEN_CONTENT_ENCODING->buf) {
             reply->is_encoded |= !span_ieq(span_trim(value), SPAN("identity"));

@@ -37,9 +37,8 @@ bool wire_has_header(h2o_req_t *req, struct span name);
 
 /* True for request headers that travel upstream without making another question of it: what negotiates the connection or the form of the answer (which the
  * cache fixes or checks), describes the client's software, or follows a request through a system. Every other header is part of the key or of the principal,
- * because an upstream may answer by it. name is lower case. is_mirrored: Mcp-Method and Mcp-Name have been found to agree with the body (modern era), so
- * they say nothing that the key does not. */
-bool wire_is_inert(struct span name, bool is_mirrored);
+ * because an upstream may answer by it. name is lower case. */
+bool wire_is_inert(struct span name);
 
 /* The head of a request to be sent upstream in this one's name. */
 struct wire_head {

@@ -101,10 +101,10 @@ static void payload_and_expiry_are_kept(void **state)
     assert_true(standings_accept(s, name, NULL, 1234, 30, 40, &standing));
     assert_memory_equal(standing.payload, payload, sizeof(payload));
     assert_int_equal(look(s, 1).exp_s, 1234);
-    /* another life knows nothing of it */
+    /* it stays true of the next life */
     standings_end(s, name, 50);
     assert_true(standings_accept(s, name, NULL, -1, 60, 70, &standing));
-    assert_int_equal(standing.payload[0], 0);
+    assert_memory_equal(standing.payload, payload, sizeof(payload));
     standings_free(s);
 }
 
@@ -162,10 +162,17 @@ static void proofs_count_under_their_epochs_only(void **state)
     proofs_learn(p, name, others, 600);
     assert_int_equal(proofs_at(p, name, others), 600);
     assert_int_equal(proofs_at(p, name, epochs), -1);
-    proofs_drop(p, name);
+    proofs_drop(p, name, 2000);
     assert_int_equal(proofs_at(p, name, others), -1);
+    /* what began before the refusal does not bring it back, also where nothing was known */
+    proofs_learn(p, name, others, 1900);
+    proofs_learn(p, name, others, 2000);
+    assert_int_equal(proofs_at(p, name, others), -1);
+    proofs_learn(p, name, others, 2001);
+    assert_int_equal(proofs_at(p, name, others), 2001);
     name_of(2, name);
-    proofs_drop(p, name);
+    proofs_drop(p, name, 2000);
+    proofs_learn(p, name, others, 1900);
     assert_int_equal(proofs_at(p, name, others), -1);
     proofs_free(p);
 }
