@@ -151,7 +151,6 @@ export class Drawer {
     /** The same text for the same question, whoever asks. */
     #question(op) {
         if (op.era === 'legacy') op.version ??= op.session?.version ?? '2025-11-25';
-        op.where = `${op.language ?? '-'} ${op.extra ?? '-'}`;
         op.question = [op.era, op.era === 'modern' ? MODERN : op.version, op.method, op.name, ...(op.args ?? []).map(([name, value]) => `${name}=${value}`), `lang=${op.language ?? '-'}`, `extra=${op.extra ?? '-'}`, op.path].join(' ');
     }
 
@@ -226,6 +225,7 @@ export class Drawer {
             op.never = 'accept';
             break;
         }
+        op.where = `${op.extra ?? '-'} ${op.never === 'proof' ? 'proof' : '-'}`;
         op.headers.push(['Accept', accept], ['Content-Type', 'application/json'], ['X-Request-Id', op.number], ...mirrors);
         const session = op.session ?? op.stray;
         if (session) op.headers.push([cased('Mcp-Session-Id', dice), session.id]);

@@ -47,8 +47,30 @@ class EndsOf {
     forgetSince(ms) { for (const ends of this.#ends.values()) ends.forgetSince(ms); }
 }
 
+/** Was somebody certainly let in before, and not turned away since? */
+class Standing {
+    #letIn = null;
+    #turnsAway = 0;
+    #lastTurnTick = NEVER;
+    sent(x) {
+        x.turnsBefore ??= new Map();
+        x.turnsBefore.set(this, { turns: this.#turnsAway, lastTick: this.#lastTurnTick });
+        if (x.status !== 401 && x.status !== 403 && x.status !== 404 && x.verb !== 'DELETE') return;
+        this.#turnsAway += 1;
+        this.#lastTurnTick = x.sentTick;
+    }
+    seen(x) {
+        if (x.status >= 200 && x.status < 300 && (x.verb === 'POST' || x.verb === 'GET') && !x.op.stray) this.#letIn = x;
+    }
+    wasLetInBefore(x) {
+        const { turns, lastTick } = x.turnsBefore.get(this) ?? {}; // none: the sidecar is another by now
+        return this.#letIn !== null && this.#letIn.seenTick < x.op.tick && this.#letIn.tick > lastTick && this.#turnsAway === turns + 1;
+    }
+}
+
 const sessionOf = (asked) => asked.session?.id ?? '';
-const aliveKey = (asked) => `${asked.credential.index} ${sessionOf(asked)}`;
+/** where: the headers by which servers tell tenants apart. What is shown in one place shows nothing of another. */
+const aliveKey = (asked) => `${asked.credential.index} ${sessionOf(asked)} ${asked.where}`;
 const grantKey = (asked) => `${asked.credential.index} ${asked.method} ${asked.name} ${asked.where}`;
 /** What the client said of itself at initialize is part of what a wider entry answers. */
 const clientOf = (asked) => (asked.era === 'legacy' ? (asked.session?.capabilities ?? '') : '');
@@ -56,9 +78,9 @@ const clientOf = (asked) => (asked.era === 'legacy' ? (asked.session?.capabiliti
 export class Judge {
     /** No exchange that began in an earlier process proves anything in this one. */
     bornTick = NEVER;
-    /** Last acceptances: (credential, session) -> {call, probe, probeBefore}. */
+    /** Last acceptances: (credential, session, where) -> {call, probe, probeBefore}. */
     #alive = new Map();
-    /** (credential, method + name, headers of the question) -> arrival of the last one that had a result. */
+    /** (credential, method + name, where) -> arrival of the last one that had a result. */
     #granted = new Map();
     #refused = new EndsOf(); // credentials
     #killed = new EndsOf(); // principals: their private entries
@@ -66,6 +88,7 @@ export class Judge {
     #withdrawn = new EndsOf(); // in-band refusals
     #unshared = new EndsOf(); // public questions that got a private answer
     #challenged = new Ends();
+    #letIn = new Map();
     /** Where an answer should lie -> the last exchange of which the sidecar said that it was stored. */
     #stored = new Map();
 
@@ -76,9 +99,10 @@ export class Judge {
     /** The upstream sends the head of a reply. */
     sent(x) {
         const isGood = x.status >= 200 && x.status < 300;
+        if (!x.isProbe) this.#standings(x).forEach((standing) => standing.sent(x));
         if (isGood && (x.verb === 'POST' || x.verb === 'GET') && !(x.isProbe && x.content !== 'result')) {
             this.#accept(aliveKey(x), x);
-            if (x.opened) this.#accept(`${x.credential.index} ${x.opened.id}`, x);
+            if (x.opened) this.#accept(aliveKey({ ...x, session: x.opened }), x);
         }
         if (isGood && x.content === 'result' && x.method !== undefined) {
             const key = grantKey(x);
@@ -97,6 +121,7 @@ export class Judge {
     /** The sidecar was killed: its proofs are gone, and so may be what it was told last. */
     killed(tick, ms) {
         this.bornTick = tick;
+        this.#letIn.clear();
         this.#killed.forgetSince(ms - COMMIT_MS);
         this.#ended.forgetSince(ms - COMMIT_MS);
         this.#unshared.forgetSince(ms - COMMIT_MS);
@@ -106,18 +131,36 @@ export class Judge {
     seen(x, isMiss, isStored) {
         const { sentTick, seenTick, credential } = x;
         const principal = credential.principal(this.phase);
-        if (x.status === 401 || x.status === 403) {
-            this.#challenged.note(sentTick, seenTick);
+        const [ofCaller, inSession] = this.#standings(x);
+        if (x.status === 401 || x.status === 403) this.#challenged.note(sentTick, seenTick);
+        // all who are nobody look alike: what one of them is refused for his Origin is no word on the others
+        if (x.status === 401 || (x.status === 403 && !(credential.isAnonymous && x.op.origin !== undefined))) {
             this.#refused.note(credential.index, sentTick, seenTick);
-            if (x.status === 403 || !credential.isByClaims(this.phase)) this.#killed.note(principal, sentTick, seenTick);
+            // anybody can write claims: a token that was never let in speaks for nobody
+            if (credential.isByClaims(this.phase) ? x.status === 403 && ofCaller.wasLetInBefore(x) : true) this.#killed.note(principal, sentTick, seenTick);
         }
         if (x.session && x.status === 404) this.#ended.note(`${principal} ${x.session.id}`, sentTick, seenTick);
-        if (x.session && x.verb === 'DELETE' && x.status >= 200 && x.status < 300) this.#ended.note(`* ${x.session.id}`, sentTick, seenTick);
+        if (x.session && x.verb === 'DELETE' && x.status >= 200 && x.status < 300) {
+            this.#ended.note(`${principal} ${x.session.id}`, sentTick, seenTick);
+            // only who was in it ends it for others
+            if (inSession.wasLetInBefore(x)) this.#ended.note(`* ${x.session.id}`, sentTick, seenTick);
+        }
+        this.#standings(x).forEach((standing) => standing.seen(x));
         // of what only passes through, the sidecar reads no more than the head
         if (isMiss && x.status === 200 && (x.content === 'isError' || x.content === 'error')) this.#withdrawn.note(grantKey(x), sentTick, seenTick);
         if (x.content !== 'result' || x.rule === null || x.rule === undefined) return;
         if (isMiss && !isPublic(x.rule, x)) this.#unshared.note(this.#publicPlace(x), sentTick, seenTick);
         if (isStored) this.#stored.set(isPublic(x.rule, x) ? this.#publicPlace(x) : this.#privatePlace(x), x);
+    }
+
+    /** Of the caller, and of his session. */
+    #standings(x) {
+        const keys = [String(x.credential.index), ...(x.session ? [`${x.credential.principal(this.phase)} ${x.session.id}`] : [])];
+        return keys.map((key) => {
+            let standing = this.#letIn.get(key);
+            if (standing === undefined) this.#letIn.set(key, (standing = new Standing()));
+            return standing;
+        });
     }
 
     #publicPlace(asked) { return `public ${asked.question} ${clientOf(asked)}`; }

@@ -98,8 +98,9 @@ export class Upstream {
         const asked = JSON.parse(message.body);
         x.era = asked.params?._meta?.['io.modelcontextprotocol/protocolVersion'] === undefined ? 'legacy' : 'modern';
         x.session = sessionId === undefined ? null : (run.world.sessions.get(sessionId) ?? null);
-        const key = `${x.credential.index} ${sessionId ?? ''}`;
-        const waiting = [...this.operations.values()].some((op) => op.credential === x.credential && op.era === x.era && op.session?.id === sessionId);
+        x.where = `${header(message, 'x-tenant') ?? '-'} ${header(message, 'dpop') === undefined ? '-' : 'proof'}`;
+        const key = `${x.credential.index} ${sessionId ?? ''} ${x.where}`;
+        const waiting = [...this.operations.values()].some((op) => op.credential === x.credential && op.era === x.era && op.session?.id === sessionId && op.where === x.where);
         run.count('probes', 1);
         run.note(x, `probe ${asked.method}`);
         if (!run.phase.probe) run.violation('probe', `a probe although the policy says off: ${message.body}`, x);
