@@ -46,6 +46,7 @@ const LIKELY = {
     'vary-ignored': ['case-key', 'Vary splits or forbids'],
     'is-error-stored': ['case-results', 'case 09'],
     'rate-off': ['security-rows', 'S11: one caller'],
+    'share-off': { meson: 'store' },
     'framing-unchecked': ['framing', 'two different lengths, the longer last: refused'],
     'chunked-kept-alive': ['framing', 'chunks with something behind a size'],
     'slow-forever': ['limits-http', 'a head of which nothing more comes'],

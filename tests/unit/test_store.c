@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <xxhash.h>
@@ -30,14 +31,20 @@ static void file_path(const struct room *room, const char *name, char ret[128])
     snprintf(ret, 128, "%s/%s", room->path, name);
 }
 
-static void room_open_sized(struct room *room, uint64_t size_bytes, uint64_t queue_bytes)
+static void room_open_with(struct room *room, uint64_t size_bytes, uint64_t queue_bytes, unsigned share_percent)
 {
-    struct store_options options = {.path = room->path, .size_bytes = size_bytes, .queue_bytes = queue_bytes, .readers = 4};
+    struct store_options options = {
+        .path = room->path, .size_bytes = size_bytes, .queue_bytes = queue_bytes, .readers = 4, .share_percent = share_percent};
     struct cp_error error;
 
     if (store_open(&options, &room->store, &error) != 0)
         fail_msg("%s", error.text);
     assert_int_equal(store_reader_new(room->store, &room->reader), 0);
+}
+
+static void room_open_sized(struct room *room, uint64_t size_bytes, uint64_t queue_bytes)
+{
+    room_open_with(room, size_bytes, queue_bytes, 25);
 }
 
 static void room_open(struct room *room)
@@ -134,13 +141,19 @@ static char *body_of(unsigned number, size_t n)
     return body;
 }
 
-static bool put_expiring(struct room *room, unsigned number, size_t n, int64_t expires_at_ms)
+/* Whose entries are, where a test does not say. */
+static uint64_t owner_of(unsigned number)
+{
+    return number % 5;
+}
+
+static bool put_owned(struct room *room, unsigned number, size_t n, uint64_t owner, int64_t expires_at_ms)
 {
     char *body = body_of(number, n);
     struct cp_key key = key_of(number);
     struct store_entry entry = {
         .body = {body, n},
-        .owner = number % 5,
+        .owner = owner,
         .began_ms = 900 + number,
         .stored_at_ms = 1000 + number,
         .expires_at_ms = expires_at_ms,
@@ -155,6 +168,11 @@ static bool put_expiring(struct room *room, unsigned number, size_t n, int64_t e
     bool queued = store_put(room->store, &key, &entry);
     free(body);
     return queued;
+}
+
+static bool put_expiring(struct room *room, unsigned number, size_t n, int64_t expires_at_ms)
+{
+    return put_owned(room, number, n, owner_of(number), expires_at_ms);
 }
 
 static void put(struct room *room, unsigned number, size_t n)
@@ -180,8 +198,8 @@ static void *alloc(void *ctx, size_t n)
     return allocations->p[allocations->count++] = malloc(n);
 }
 
-/* Looks up; on a hit everything must be as put_expiring made it for n bytes. */
-static enum store_lookup look(struct room *room, unsigned number, size_t n)
+/* Looks up; on a hit everything must be as put_owned made it for n bytes. */
+static enum store_lookup look_owned(struct room *room, unsigned number, size_t n, uint64_t owner)
 {
     struct allocations allocations = {0};
     struct cp_key key = key_of(number);
@@ -192,7 +210,7 @@ static enum store_lookup look(struct room *room, unsigned number, size_t n)
         char *body = body_of(number, n);
         assert_int_equal(entry.body.n, n);
         assert_memory_equal(entry.body.p, body, n);
-        assert_true(entry.owner == number % 5 && entry.began_ms == 900 + number);
+        assert_true(entry.owner == owner && entry.began_ms == 900 + number);
         assert_true(entry.stored_at_ms == 1000 + number && entry.cost_ms == number + 1 && entry.scope == number % 3 &&
                     entry.method == 2);
         assert_true(entry.has_hint == (number % 2 == 0));
@@ -207,6 +225,11 @@ static enum store_lookup look(struct room *room, unsigned number, size_t n)
     free(allocations.p[0]);
     free(allocations.p[1]);
     return found;
+}
+
+static enum store_lookup look(struct room *room, unsigned number, size_t n)
+{
+    return look_owned(room, number, n, owner_of(number));
 }
 
 /* Any key, whatever lies there. */
@@ -508,7 +531,286 @@ static void the_expired_go_before_the_oldest(void **state)
     assert_sound(room);
 }
 
+/* ---- shares ---- */
+
+/* So many entries of n bytes, numbered from first on. */
+static void put_many(struct room *room, uint64_t owner, unsigned first, unsigned count, size_t n)
+{
+    for (unsigned i = 0; i < count; ++i) {
+        assert_true(put_owned(room, first + i, n, owner, INT64_MAX));
+        if (i % 100 == 99)
+            store_flush(room->store);
+    }
+    store_flush(room->store);
+}
+
+static unsigned count_hits(struct room *room, uint64_t owner, unsigned first, unsigned count, size_t n)
+{
+    unsigned hits = 0;
+    for (unsigned i = 0; i < count; ++i)
+        hits += look_owned(room, first + i, n, owner) == STORE_HIT;
+    return hits;
+}
+
+static uint64_t account_of(struct room *room, uint64_t owner)
+{
+    return owners_bytes(room->store->local.owners, owner);
+}
+
+enum { ANN = 101, BOB = 102, FLOOD = 999 }; /* owners */
+
+static void a_flood_takes_room_from_itself(void **state)
+{
+    struct room *room = *state;
+
+    room_open(room);
+    put_many(room, ANN, 0, 300, 500); /* the oldest of all */
+    put_many(room, BOB, 1000, 30, 30000);
+    put_many(room, FLOOD, 10000, 20000, 300);
+    put_many(room, FLOOD, 40000, 300, 50000);
+    assert_int_equal(count_hits(room, ANN, 0, 300, 500), 300);
+    assert_int_equal(count_hits(room, BOB, 1000, 30, 30000), 30);
+    assert_int_equal(count_hits(room, FLOOD, 40290, 10, 50000), 10);
+    struct store_counters counters = counters_of(room);
+    assert_true(counters.evicted_live > 10000 && counters.evicted_share == counters.evicted_live);
+    assert_true(counters.map_full == 0 && counters.errors == 0 && counters.pages_used <= counters.pages_cap * 85 / 100);
+    assert_sound(room);
+}
+
+static void without_a_share_a_flood_takes_all(void **state)
+{
+    struct room *room = *state;
+
+    for (unsigned share = 0; share <= 100; share += 100) {
+        room_open_with(room, 8 * MIB, 0, share);
+        put_many(room, ANN, 0, 300, 500);
+        put_many(room, FLOOD, 10000 + share, 20000, 300);
+        assert_int_equal(count_hits(room, ANN, 0, 300, 500), 0);
+        assert_int_equal(counters_of(room).evicted_share, 0);
+        assert_sound(room);
+        room_close(room);
+    }
+}
+
+static void who_is_alone_may_fill_the_store(void **state)
+{
+    struct room *room = *state;
+    unsigned count = 0;
+
+    room_open_with(room, 8 * MIB, 0, 5);
+    while (counters_of(room).pages_used < counters_of(room).pages_cap * 75 / 100) {
+        put_many(room, FLOOD, count, 100, 1000);
+        count += 100;
+    }
+    assert_int_equal(count_hits(room, FLOOD, 0, count, 1000), count);
+    assert_int_equal(counters_of(room).evicted_live, 0);
+    /* And gives way when others come. */
+    for (uint64_t owner = 1; owner <= 10; ++owner)
+        put_many(room, owner, 100000 + (unsigned)owner * 1000, 100, 1000);
+    for (uint64_t owner = 1; owner <= 10; ++owner)
+        assert_int_equal(count_hits(room, owner, 100000 + (unsigned)owner * 1000, 100, 1000), 100);
+    assert_int_equal(count_hits(room, FLOOD, count - 100, 100, 1000), 100);
+    assert_true(counters_of(room).evicted_live > 0 && counters_of(room).evicted_share == counters_of(room).evicted_live);
+    assert_sound(room);
+}
+
+static void while_nobody_holds_more_than_his_share_the_oldest_go(void **state)
+{
+    struct room *room = *state;
+    unsigned first_kept = 0;
+
+    room_open(room);
+    for (unsigned i = 0; i < 8000; ++i) {
+        put_owned(room, i, 1000, 1 + i % 8, INT64_MAX);
+        if (i % 100 == 0)
+            store_flush(room->store);
+    }
+    store_flush(room->store);
+    while (look_owned(room, first_kept, 1000, 1 + first_kept % 8) == STORE_MISS)
+        ++first_kept;
+    for (unsigned i = first_kept; i < 8000; ++i)
+        assert_int_equal(look_owned(room, i, 1000, 1 + i % 8), STORE_HIT);
+    assert_int_equal(counters_of(room).evicted_live, first_kept);
+    assert_int_equal(counters_of(room).evicted_share, 0);
+    assert_sound(room);
+}
+
+static void who_holds_most_gives_first(void **state)
+{
+    struct room *room = *state;
+
+    room_open(room);
+    put_many(room, ANN, 0, 100, 26000);      /* some 31 % */
+    put_many(room, FLOOD, 1000, 140, 26000); /* some 43 % */
+    put_many(room, BOB, 2000, 50, 26000);
+    assert_int_equal(count_hits(room, ANN, 0, 100, 26000), 100);
+    assert_true(counters_of(room).evicted_share > 0 && account_of(room, FLOOD) >= 8 * MIB / 4 - 30000);
+    put_many(room, BOB, 2050, 30, 26000); /* he comes to his share; the others have come down to theirs */
+    assert_true(account_of(room, ANN) <= 8 * MIB * 30 / 100 && account_of(room, FLOOD) <= 8 * MIB * 30 / 100);
+    assert_int_equal(count_hits(room, BOB, 2000, 80, 26000), 80);
+    assert_sound(room);
+}
+
+static void nobody_s_entries_are_never_over_a_share(void **state)
+{
+    struct room *room = *state;
+
+    room_open(room);
+    put_many(room, 0, 0, 4000, 1000);
+    put_many(room, FLOOD, 10000, 20000, 300);
+    /* What nobody owns is more than a share, and older. */
+    assert_true(counters_of(room).body_bytes > 3000000);
+    assert_int_equal(count_hits(room, 0, 3000, 1000, 1000), 1000);
+    assert_int_equal(owners_accounts(room->store->local.owners), 1);
+    assert_sound(room);
+}
+
+static uint64_t next_random(uint64_t *x)
+{
+    *x = *x * 6364136223846793005 + 1442695040888963407;
+    return *x >> 33;
+}
+
+/* Puts, overwrites (also by another owner), deletes, expires. */
+static void change_at_random(struct room *room, unsigned changes, uint64_t seed)
+{
+    for (unsigned i = 0; i < changes; ++i) {
+        unsigned number = (unsigned)(next_random(&seed) % 3000);
+        struct cp_key key = key_of(number);
+        if (next_random(&seed) % 4 == 0)
+            store_delete(room->store, &key);
+        else
+            put_owned(room, number, next_random(&seed) % 5000, next_random(&seed) % 40,
+                      next_random(&seed) % 8 == 0 ? 1000 : INT64_MAX);
+        if (next_random(&seed) % 100 == 0)
+            store_flush(room->store);
+    }
+}
+
+static void accounts_follow_every_change(void **state)
+{
+    struct room *room = *state;
+    struct cp_error error;
+
+    room_open_with(room, 8 * MIB, 0, 1);
+    for (uint64_t round = 0; round < 4; ++round) {
+        change_at_random(room, 4000, round);
+        store_flush(room->store);
+        store_sweep_at(room->store, 10000);
+        assert_sound(room);
+    }
+    struct store_counters counters = counters_of(room);
+    assert_true(counters.overwrites > 0 && counters.purged > 0 && counters.swept > 0 && counters.evicted_share > 0);
+    /* The check would notice. */
+    owners_forget(room->store->local.owners, 7);
+    assert_true(store_check(room->store, &error) > 0);
+}
+
+static void accounts_are_right_after_the_store_was_opened_again(void **state)
+{
+    struct room *room = *state;
+
+    room_open(room);
+    put_many(room, ANN, 0, 300, 500);
+    put_many(room, FLOOD, 10000, 8000, 300);
+    uint64_t ann = account_of(room, ANN), flood = account_of(room, FLOOD);
+    assert_true(ann > 0 && flood > 0);
+    room_close(room);
+    room_open(room);
+    assert_sound(room); /* waits until all are counted */
+    assert_int_equal(account_of(room, ANN), ann);
+    assert_int_equal(account_of(room, FLOOD), flood);
+    put_many(room, FLOOD, 20000, 10000, 300);
+    assert_int_equal(count_hits(room, ANN, 0, 300, 500), 300);
+    assert_sound(room);
+    /* Changes before all is counted. */
+    for (uint64_t round = 0; round < 5; ++round) {
+        room_close(room);
+        room_open_with(room, 8 * MIB, 0, 3);
+        change_at_random(room, 2000, 100 + round);
+        store_flush(room->store);
+        assert_sound(room);
+    }
+}
+
+static void accounts_count_what_lay_there_once(void **state)
+{
+    enum { LIMIT = 1000, FIRST_SEQ = 100 };
+    struct owners *owners = owners_new(LIMIT, FIRST_SEQ);
+    uint8_t digests[4][32] = {{1}, {2}, {3}, {4}};
+    uint64_t owner = 0, excess = 0, hand = 0;
+    bool is_whole;
+
+    (void)state;
+    assert_null(owners_counted(owners, &is_whole));
+    assert_false(is_whole);
+    owners_begin(owners);
+    owners_tell_gone(owners, ANN, digests[3], 9, 500); /* lay there, is not counted yet */
+    owners_tell_put(owners, ANN, 100, 700);
+    owners_keep(owners);
+    assert_int_equal(owners_bytes(owners, ANN), 700);
+    owners_count(owners, digests[0], ANN, 12, 600);
+    owners_count(owners, digests[1], ANN, 11, 50);
+    owners_count(owners, digests[2], ANN, 100, 700); /* put since */
+    assert_memory_equal(owners_counted(owners, &is_whole), digests[2], 32);
+    assert_int_equal(owners_bytes(owners, ANN), 1350);
+    assert_true(owners_over(owners, &owner, &excess, &hand));
+    assert_true(owner == ANN && excess == 350 && hand == 11);
+    owners_begin(owners);
+    owners_tell_gone(owners, ANN, digests[0], 12, 600);
+    owners_begin(owners); /* it did not happen */
+    owners_tell_gone(owners, ANN, digests[1], 11, 50);
+    owners_keep(owners);
+    assert_int_equal(owners_bytes(owners, ANN), 1300);
+    owners_counted_all(owners);
+    owners_tell_gone(owners, ANN, digests[3], 13, 400);
+    owners_keep(owners);
+    assert_false(owners_over(owners, &owner, &excess, &hand));
+    owners_tell_gone(owners, ANN, digests[3], 14, 4000);
+    owners_keep(owners);
+    assert_true(owners_bytes(owners, ANN) == 0 && owners_accounts(owners) == 0);
+    owners_free(owners);
+}
+
+static void the_table_of_accounts_is_bounded_and_keeps_its_order(void **state)
+{
+    enum { STRANGERS = OWNERS_MAX + 5000 };
+    struct owners *owners = owners_new(1 << 20, 1);
+    static uint32_t bytes[STRANGERS + 1];
+    uint8_t digest[32] = {0};
+    uint64_t seed = 11;
+
+    (void)state;
+    memset(bytes, 0, sizeof(bytes));
+    for (unsigned i = 1; i <= STRANGERS; ++i) {
+        owners_tell_put(owners, i, i, 10);
+        owners_keep(owners);
+        bytes[i] = i <= OWNERS_MAX ? 10 : 0; /* there is no room for the others: nobody's */
+    }
+    assert_int_equal(owners_accounts(owners), OWNERS_MAX);
+    for (unsigned i = 0; i < 400000; ++i) {
+        unsigned owner = (unsigned)(1 + next_random(&seed) % OWNERS_MAX);
+        if (next_random(&seed) % 2 == 0) {
+            owners_tell_put(owners, owner, i, 5);
+            bytes[owner] += 5;
+        } else {
+            owners_tell_gone(owners, owner, digest, i + 1, 10);
+            bytes[owner] -= bytes[owner] < 10 ? bytes[owner] : 10;
+        }
+        owners_keep(owners);
+    }
+    size_t accounts = 0;
+    for (unsigned i = 1; i <= STRANGERS; ++i) {
+        assert_int_equal(owners_bytes(owners, i), bytes[i]);
+        accounts += bytes[i] > 0;
+    }
+    assert_int_equal(owners_accounts(owners), accounts);
+    owners_free(owners);
+}
+
 /* ---- what does not verify ---- */
+
+static void assert_wiped_with(struct room *room, const uint8_t *old_secret, uint64_t size_bytes);
 
 static void another_key_with_the_same_digest_is_answered_nothing(void **state)
 {
@@ -611,6 +913,111 @@ static void a_record_that_is_none_is_not_served_and_can_be_replaced(void **state
     assert_int_equal(counters_of(room).errors, 0);
 }
 
+static void entries_that_cannot_be_read_leave_their_owner_s_account(void **state)
+{
+    struct room *room = *state;
+
+    room_open_with(room, 8 * MIB, 0, 2);
+    put_many(room, FLOOD, 0, 60, 4000);
+    assert_true(account_of(room, FLOOD) > 8 * MIB * 2 / 100);
+    for (unsigned i = 0; i < 60; ++i) {
+        struct cp_key key = key_of(i);
+        index_row_set(room, &key, "rubbish", 7);
+    }
+    put_many(room, 0, 1000, 3000, 4000);
+    assert_int_equal(count_hits(room, 0, 3900, 100, 4000), 100);
+    assert_int_equal(account_of(room, FLOOD), 0);
+    assert_true(counters_of(room).errors == 0 && counters_of(room).map_full == 0);
+}
+
+/* Where the page of its own begins that holds the one chunk of an entry. */
+static off_t chunk_page(struct room *room, unsigned number, size_t n)
+{
+    char path[128], *body = body_of(number, n), *at;
+    struct stat stat_;
+
+    file_path(room, "store.mdb", path);
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0 && fstat(fd, &stat_) == 0);
+    char *bytes = malloc((size_t)stat_.st_size);
+    assert_int_equal(pread(fd, bytes, (size_t)stat_.st_size, 0), stat_.st_size);
+    assert_non_null(at = memmem(bytes, (size_t)stat_.st_size, body, n));
+    off_t page = at - bytes - ENTRY_HEAD_BYTES - 16;
+    assert_int_equal(page % 4096, 0);
+    close(fd);
+    free(bytes);
+    free(body);
+    return page;
+}
+
+static void a_damaged_head_of_a_page_breaks_the_store_and_nothing_else(void **state)
+{
+    const uint32_t claimed_pages = 0x7fffffff;
+    struct room *room = *state;
+    struct cp_key key = key_of(1);
+    uint8_t secret[32];
+    char path[128];
+
+    room_open(room);
+    memcpy(secret, store_secret(room->store), 32);
+    put(room, 1, 3000);
+    put_done(room, 2, 3000);
+    room_close(room);
+    file_path(room, "store.mdb", path);
+    int fd = open(path, O_WRONLY);
+    assert_int_equal(pwrite(fd, &claimed_pages, 4, chunk_page(room, 1, 3000) + 12), 4);
+    close(fd);
+    room_open(room);
+    assert_int_equal(look(room, 1, 3000), STORE_HIT); /* its bytes are right */
+    store_delete(room->store, &key);
+    store_flush(room->store); /* LMDB would list two thousand million pages as free, one by one */
+    assert_int_equal(look(room, 1, 3000), STORE_MISS);
+    assert_int_equal(look(room, 2, 3000), STORE_MISS);
+    assert_false(put_expiring(room, 3, 100, INT64_MAX));
+    assert_true(counters_of(room).errors > 0);
+    room_close(room);
+    assert_wiped_with(room, secret, 8 * MIB);
+}
+
+/* In a process of its own: opens, puts, ends by abort(). */
+static void open_and_abort(struct room *room, bool is_inside)
+{
+    int status;
+    pid_t child = fork();
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        room_open(room);
+        put_done(room, 1, 100);
+        if (is_inside)
+            fault_enter(&room->store->mark);
+        abort();
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static void an_end_inside_the_store_wipes_and_one_outside_does_not(void **state)
+{
+    struct room *room = *state;
+
+    open_and_abort(room, false);
+    room_open(room);
+    assert_int_equal(look(room, 1, 100), STORE_HIT);
+    assert_int_equal(counters_of(room).wiped, 0);
+    room_close(room);
+
+    open_and_abort(room, true);
+    room_open(room);
+    assert_int_equal(look(room, 1, 100), STORE_MISS);
+    assert_int_equal(counters_of(room).wiped, 1);
+    put_done(room, 1, 100);
+    room_close(room);
+    room_open(room);
+    assert_int_equal(look(room, 1, 100), STORE_HIT);
+    assert_int_equal(counters_of(room).wiped, 0);
+}
+
 static void a_row_of_another_entry_is_not_served(void **state)
 {
     struct room *room = *state;
@@ -673,6 +1080,61 @@ static void files_are_their_owners_alone(void **state)
         assert_int_equal(stat(path, &stat_), 0);
         assert_int_equal(stat_.st_mode & 0777, i == 0 ? 0700 : 0600);
     }
+}
+
+/* What the store says on stderr while it opens, in ret; the store stays open. */
+static void room_open_heard(struct room *room, char *ret, size_t n)
+{
+    FILE *file = tmpfile();
+    int before = dup(STDERR_FILENO);
+
+    assert_non_null(file);
+    dup2(fileno(file), STDERR_FILENO);
+    room_open(room);
+    dup2(before, STDERR_FILENO);
+    close(before);
+    rewind(file);
+    ret[fread(ret, 1, n - 1, file)] = '\0';
+    fclose(file);
+}
+
+static void what_others_can_read_is_closed_or_named(void **state)
+{
+    static const char *const names[] = {"store.mdb", "store.mdb-lock", "store.state"};
+    struct room *room = *state;
+    char heard[2000], path[128];
+    struct stat stat_;
+
+    /* A directory that the store makes, and one that is private: nothing to say. */
+    rmdir(room->path);
+    for (int round = 0; round < 2; ++round) {
+        room_open_heard(room, heard, sizeof(heard));
+        assert_string_equal(heard, "");
+        room_close(room);
+    }
+    /* Files that are not: made so. */
+    for (size_t i = 0; i < 3; ++i) {
+        file_path(room, names[i], path);
+        assert_int_equal(chmod(path, i == 1 ? 0666 : 0644), 0);
+    }
+    room_open_heard(room, heard, sizeof(heard));
+    assert_string_equal(heard, "");
+    for (size_t i = 0; i < 3; ++i) {
+        file_path(room, names[i], path);
+        assert_int_equal(stat(path, &stat_), 0);
+        assert_int_equal(stat_.st_mode & 07777, 0600);
+    }
+    room_close(room);
+    /* A directory that is not: said once, and left alone. */
+    assert_int_equal(chmod(room->path, 0750), 0);
+    room_open_heard(room, heard, sizeof(heard));
+    char *line = strstr(heard, "store-directory-shared");
+    assert_non_null(line);
+    assert_non_null(strstr(line, room->path));
+    assert_non_null(strstr(line, "0750"));
+    assert_null(strstr(line + strlen("store-directory-shared"), "shared"));
+    assert_int_equal(stat(room->path, &stat_), 0);
+    assert_int_equal(stat_.st_mode & 07777, 0750);
 }
 
 static void an_unclean_end_under_the_same_boot_keeps_everything(void **state)
@@ -1045,12 +1507,26 @@ int main(void)
         STORE_TEST(an_overwritten_entry_is_not_swept_by_its_old_expiry),
         STORE_TEST(eviction_takes_the_oldest_and_stays_under_the_limit),
         STORE_TEST(the_expired_go_before_the_oldest),
+        STORE_TEST(a_flood_takes_room_from_itself),
+        STORE_TEST(without_a_share_a_flood_takes_all),
+        STORE_TEST(who_is_alone_may_fill_the_store),
+        STORE_TEST(while_nobody_holds_more_than_his_share_the_oldest_go),
+        STORE_TEST(who_holds_most_gives_first),
+        STORE_TEST(nobody_s_entries_are_never_over_a_share),
+        STORE_TEST(accounts_follow_every_change),
+        STORE_TEST(accounts_are_right_after_the_store_was_opened_again),
+        cmocka_unit_test(accounts_count_what_lay_there_once),
+        cmocka_unit_test(the_table_of_accounts_is_bounded_and_keeps_its_order),
         STORE_TEST(another_key_with_the_same_digest_is_answered_nothing),
         STORE_TEST(a_rotten_body_is_not_served),
         STORE_TEST(a_record_that_is_none_is_not_served_and_can_be_replaced),
         STORE_TEST(a_row_of_another_entry_is_not_served),
+        STORE_TEST(entries_that_cannot_be_read_leave_their_owner_s_account),
+        STORE_TEST(a_damaged_head_of_a_page_breaks_the_store_and_nothing_else),
+        STORE_TEST(an_end_inside_the_store_wipes_and_one_outside_does_not),
         STORE_TEST(a_clean_end_keeps_everything),
         STORE_TEST(files_are_their_owners_alone),
+        STORE_TEST(what_others_can_read_is_closed_or_named),
         STORE_TEST(an_unclean_end_under_the_same_boot_keeps_everything),
         STORE_TEST(an_unclean_end_under_another_boot_wipes),
         STORE_TEST(a_clean_end_under_another_boot_keeps_everything),
