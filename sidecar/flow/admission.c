@@ -144,8 +144,7 @@ static void end_session(struct flow *flow, struct identity *id, bool for_everybo
     counts_add(COUNT_SESSION_ENDED);
     if (MUTANT("session-end-ignored"))
         return;
-    /* only who was in it can end it for others */
-    if (for_everybody && id->epochs[1] != 0)
+    if (for_everybody)
         standings_end(flow->shared->ended_sessions, id->session, now_ms);
     identity_session_name(id, name);
     standing_end(flow, name, now_ms);

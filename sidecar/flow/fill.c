@@ -13,8 +13,9 @@ void fill_head(struct fill *fill, const struct wire_reply_facts *facts)
     int status = facts->reply.status;
 
     fill->reply = facts->reply;
-    /* not for a moment, and not for lack of time: refused. 401 and 403 are the caller's end anyway (admission.c). */
-    if ((fill->kind == FILL_STORE || fill->kind == FILL_WATCH) && status >= 400 && status < 500 && status != 408 && status != 429)
+    /* not for lack of time, nor because his session is over: refused. 401 and 403 are the caller's end anyway (admission.c). */
+    if ((fill->kind == FILL_STORE || fill->kind == FILL_WATCH) && status >= 400 && status < 500 && status != 408 && status != 429 &&
+        !(status == 404 && fill->id_of_caller->has_session))
         refused(fill);
     if (fill->kind == FILL_SESSION && facts->session.n != 0 && fill->session_id == NULL) {
         fill->session_id = h2o_strdup(NULL, facts->session.p, facts->session.n).base;

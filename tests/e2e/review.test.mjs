@@ -199,6 +199,9 @@ for (const [what, [build, name, turn]] of Object.entries(TURNS)) {
         const request = (token) => (build === callTool ? callTool(name, { via }, { token }) : readResource(`${name}-${via}`, { token }));
         const key = build === callTool ? name : `${name}-${via}`;
         const offer = (call) => call.result(good[build === callTool ? 'tool' : 'read'], { via });
+        // Of who was never let in, a refusal would be his alone.
+        stand.upstream.on(key, offer);
+        await stand.admit(request('beta'));
         const earlier = stand.upstream.of(key).length;
         // Two callers ask while nothing is there; the answers come one after the other.
         stand.upstream.on(key, () => {});
