@@ -50,21 +50,18 @@ class EndsOf {
 /** Was somebody certainly let in before, and not turned away since? */
 class Standing {
     #letIn = null;
-    #turnsAway = 0;
-    #lastTurnTick = NEVER;
+    #turns = [];
     sent(x) {
-        x.turnsBefore ??= new Map();
-        x.turnsBefore.set(this, { turns: this.#turnsAway, lastTick: this.#lastTurnTick });
         if (x.status !== 401 && x.status !== 403 && x.status !== 404 && x.verb !== 'DELETE') return;
-        this.#turnsAway += 1;
-        this.#lastTurnTick = x.sentTick;
+        this.#turns.push(x);
+        if (this.#turns.length > 64) this.#turns.splice(0, 32);
     }
     seen(x) {
-        if (x.status >= 200 && x.status < 300 && (x.verb === 'POST' || x.verb === 'GET') && !x.op.stray) this.#letIn = x;
+        if (x.status >= 200 && x.status < 300 && (x.verb === 'POST' || x.verb === 'GET')) this.#letIn = x;
     }
     wasLetInBefore(x) {
-        const { turns, lastTick } = x.turnsBefore.get(this) ?? {}; // none: the sidecar is another by now
-        return this.#letIn !== null && this.#letIn.seenTick < x.op.tick && this.#letIn.tick > lastTick && this.#turnsAway === turns + 1;
+        const letIn = this.#letIn;
+        return letIn !== null && letIn.seenTick < x.op.tick && this.#turns.every((turn) => turn === x || turn.seenTick < letIn.op.tick);
     }
 }
 

@@ -39,12 +39,12 @@ export class Run {
     count(what, n) { this.counts.set(what, (this.counts.get(what) ?? 0) + n); }
     note(asked, text) { this.#notes[this.#noted++ % REMEMBERED] = { tick: this.#tick, ms: now(), credential: asked.credential, session: asked.session, text }; }
 
-    /** What happened lately around this caller or this session, one line each. */
+    /** What happened lately around this principal or this session, one line each. */
     #story(asked) {
         const story = [];
         for (let i = this.#noted - 1; i >= 0 && i > this.#noted - REMEMBERED && story.length < TOLD; i--) {
             const { tick, ms, credential, session, text } = this.#notes[i % REMEMBERED];
-            if (credential !== asked.credential && !(asked.session && session === asked.session)) continue;
+            if (credential.principal(this.phase) !== asked.credential.principal(this.phase) && !(asked.session && session === asked.session)) continue;
             story.unshift(`    ${tick} ${ms.toFixed(1)} ${credential.name}${session ? ` ${session.id}` : ''}: ${text}`);
         }
         return story;
