@@ -10,11 +10,9 @@
 #include <msgpack.h>
 #include <xxhash.h>
 
-#define COUNT_METHOD(name, text) +1
-enum {
-    METHODS = 0 CP_METHODS(COUNT_METHOD),
-    SUM_BYTES = 8,
-};
+#define METHOD_ROW(name, text) METHOD_ROW_##name,
+enum { CP_METHODS(METHOD_ROW) METHODS };
+enum { SUM_BYTES = 8 };
 
 /* ---- writing ---- */
 

@@ -284,8 +284,11 @@ int rows_delete_of_owner(const struct rows *rows, MDB_txn *txn, uint64_t owner, 
         *hand = rows_load_be64(k.mv_data);
         if (memcmp((const char *)k.mv_data + 8, "\0\0\0\0", 4) != 0 || rows_owner_of(&v) != owner)
             continue;
-        if ((r = evict(rows, txn, *hand, &v, now_ms, change, ret_found)) != 0 ||
-            (!*ret_found && (r = delete_chunks(rows, txn, *hand, UINT32_MAX)) != 0))
+        if ((r = evict(rows, txn, *hand, &v, now_ms, change, ret_found)) == 0 && !*ret_found) {
+            r = delete_chunks(rows, txn, *hand, UINT32_MAX);
+            *ret_found = true;
+        }
+        if (r != 0)
             break;
     }
     mdb_cursor_close(cursor);

@@ -37,7 +37,7 @@ int rows_delete(const struct rows *rows, MDB_txn *txn, const uint8_t digest[32],
 /* Deletes the entry with the lowest seq, also when only pieces of it are left. MDB_NOTFOUND when there is none. */
 int rows_delete_oldest(const struct rows *rows, MDB_txn *txn, int64_t now_ms, struct rows_change *change);
 /* Deletes the entry of owner with the lowest seq from *hand on, and moves *hand to the place behind it, or as far as *steps entries of others allow; these
- * are used up. *ret_found: one was deleted. MDB_NOTFOUND when there is none up to the end. */
+ * are used up. *ret_found: one was deleted, or what was left of it. MDB_NOTFOUND when there is none up to the end. */
 int rows_delete_of_owner(const struct rows *rows, MDB_txn *txn, uint64_t owner, int64_t now_ms, uint64_t *hand, unsigned *steps,
                          struct rows_change *change, bool *ret_found);
 /* Deletes the entry whose expiry is first, when its whole second lies before now_ms. MDB_NOTFOUND when none is due. */

@@ -170,8 +170,8 @@ int main(int argc, char **argv)
             }
         } else if (WEXITSTATUS(status) != 0) {
             fprintf(stderr, "round %d (%s): %s\n", round, kinds[kind],
-                    WEXITSTATUS(status) == 1 ? "a wrong byte was served" : "the store did not open");
-            return 1;
+                    WEXITSTATUS(status) == WRONG ? "a wrong byte was served" : "the store did not open");
+            exit(1);
         }
     }
     printf("%d rounds: %llu opened, %llu wiped; lookups: %llu right, %llu missing, %llu did not verify, 0 wrong\n", rounds,

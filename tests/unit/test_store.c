@@ -832,7 +832,7 @@ static void another_key_with_the_same_digest_is_answered_nothing(void **state)
 static void damage(struct room *room, const char *needle, size_t n)
 {
     char path[128], *bytes;
-    struct stat stat;
+    struct stat stat = {0};
 
     file_path(room, "store.mdb", path);
     int fd = open(path, O_RDWR), places = 0;
@@ -934,7 +934,7 @@ static void entries_that_cannot_be_read_leave_their_owner_s_account(void **state
 static off_t chunk_page(struct room *room, unsigned number, size_t n)
 {
     char path[128], *body = body_of(number, n), *at;
-    struct stat stat_;
+    struct stat stat_ = {0};
 
     file_path(room, "store.mdb", path);
     int fd = open(path, O_RDONLY);
@@ -1182,7 +1182,7 @@ static void state_change(struct room *room, const char *boot, bool is_clean, boo
     assert_int_equal(state_open(path, &state), 0);
     assert_true(state.is_read);
     if (boot != NULL)
-        strcpy(state.boot, boot);
+        snprintf(state.boot, sizeof(state.boot), "%s", boot);
     state.is_clean = is_clean;
     state.is_distrusted = is_distrusted;
     assert_int_equal(state_write(&state), 0);
