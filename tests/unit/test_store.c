@@ -837,7 +837,7 @@ static void damage(struct room *room, const char *needle, size_t n)
     file_path(room, "store.mdb", path);
     int fd = open(path, O_RDWR), places = 0;
     assert_true(fd >= 0 && fstat(fd, &stat) == 0);
-    bytes = malloc((size_t)stat.st_size);
+    bytes = malloc((size_t)stat.st_size + 1);
     assert_int_equal(pread(fd, bytes, (size_t)stat.st_size, 0), stat.st_size);
     for (char *at = bytes; (at = memmem(at, (size_t)(bytes + stat.st_size - at), needle, n)) != NULL; ++at, ++places) {
         char flipped = (char)(at[n / 2] ^ 4);
@@ -939,7 +939,7 @@ static off_t chunk_page(struct room *room, unsigned number, size_t n)
     file_path(room, "store.mdb", path);
     int fd = open(path, O_RDONLY);
     assert_true(fd >= 0 && fstat(fd, &stat_) == 0);
-    char *bytes = malloc((size_t)stat_.st_size);
+    char *bytes = malloc((size_t)stat_.st_size + 1);
     assert_int_equal(pread(fd, bytes, (size_t)stat_.st_size, 0), stat_.st_size);
     assert_non_null(at = memmem(bytes, (size_t)stat_.st_size, body, n));
     off_t page = at - bytes - ENTRY_HEAD_BYTES - 16;
