@@ -164,7 +164,7 @@ export class Client {
             return;
         }
         const leftMs = Number(left);
-        const atMost = x.seenMs === undefined ? x.hintMs : Math.max(0, x.hintMs - (op.ms - x.seenMs) + SLACK_MS);
+        const atMost = x.seenMs === undefined ? x.hintMs : Math.max(0, x.hintMs - (op.decided.ms - x.seenMs) + SLACK_MS);
         if (!/^\d+$/.test(left) || leftMs > atMost) complain('ttl', `ttlMs ${left}, at most ${Math.round(atMost)} are left`);
     }
 

@@ -110,7 +110,7 @@ export class Judge {
     #accept(key, x) {
         let alive = this.#alive.get(key);
         if (alive === undefined) this.#alive.set(key, (alive = { call: null, probe: null, probeBefore: null }));
-        const proof = { tick: x.tick, ms: x.ms, sentTick: x.sentTick };
+        const proof = { tick: x.tick, ms: x.ms, sentTick: x.sentTick, sentMs: x.sentMs };
         if (x.isProbe) [alive.probe, alive.probeBefore] = [proof, alive.probe];
         else if (!(alive.call?.tick > x.tick)) alive.call = proof;
     }
@@ -188,6 +188,7 @@ export class Judge {
     admission(op, x) {
         const { credential, session } = op;
         const { leaseMs, grantMs } = this.phase;
+        op.decided = { tick: op.tick, ms: op.ms }; // at the earliest
         if (this.#isFree(op, x)) return null;
 
         const alive = this.#alive.get(aliveKey(op));
@@ -196,8 +197,9 @@ export class Judge {
         const isFresh = (proof) => proof && (proof.ms >= op.ms - leaseMs - SLACK_MS || isJoined(proof));
         // decided after a probe's answer, when nothing else can have carried it
         const waited = alive?.probe?.sentTick > op.tick && !(alive.call?.tick > op.tick) && !isFresh(alive.call) && !isFresh(alive.probeBefore);
-        const tick = waited ? alive.probe.sentTick : op.tick;
+        if (waited) op.decided = { tick: alive.probe.sentTick, ms: alive.probe.sentMs };
         op.waitedForProbe = waited;
+        const { tick } = op.decided;
 
         const refused = Math.max(this.#refused.before(credential.index, tick), this.bornTick);
         const ended = session ? Math.max(this.#ended.before(`${credential.principal(this.phase)} ${session.id}`, tick), this.#ended.before(`* ${session.id}`, tick)) : NEVER;
@@ -233,16 +235,17 @@ export class Judge {
         if (!isShared && credential.isAnonymous && !this.phase.shared) return ['nobody', 'a private answer for a caller who is nobody'];
         if (scope === 'session' && sessionOf(x) !== sessionOf(op)) return ['session', `it is of session ${sessionOf(x)}`];
         if (scope !== 'session' && clientOf(x) !== clientOf(op)) return ['client', `it was for a client that said ${clientOf(x)}`];
-        const lifetimeMs = lifetimeOf(op.rule, x);
-        if (x.seenMs !== undefined && op.ms - x.seenMs > lifetimeMs + SLACK_MS) return ['age', `it is ${Math.round(op.ms - x.seenMs)} ms old and lives ${lifetimeMs}`];
         const refusal = this.admission(op, x);
+        const { tick, ms } = op.decided;
+        const lifetimeMs = lifetimeOf(op.rule, x);
+        if (x.seenMs !== undefined && ms - x.seenMs > lifetimeMs + SLACK_MS) return ['age', `it is ${Math.round(ms - x.seenMs)} ms old and lives ${lifetimeMs}`];
         if (refusal && refusal[0] !== 'lease') return refusal;
-        if (!isShared && x.tick <= this.#killed.before(principal, op.tick)) return ['killed', `fetched at ${x.tick}, the caller was refused at ${this.#killed.before(principal, op.tick)}`];
+        if (!isShared && x.tick <= this.#killed.before(principal, tick)) return ['killed', `fetched at ${x.tick}, the caller was refused at ${this.#killed.before(principal, tick)}`];
         if (scope === 'session' && session) {
-            const ended = Math.max(this.#ended.before(`${principal} ${session.id}`, op.tick), this.#ended.before(`* ${session.id}`, op.tick));
+            const ended = Math.max(this.#ended.before(`${principal} ${session.id}`, tick), this.#ended.before(`* ${session.id}`, tick));
             if (x.tick <= ended) return ['killed-session', `fetched at ${x.tick}, the session ended at ${ended}`];
         }
-        if (isShared && x.seenTick !== undefined && x.seenTick < this.#unshared.before(this.#publicPlace(op), op.tick)) return ['unshared', 'a private answer to the same question came since'];
+        if (isShared && x.seenTick !== undefined && x.seenTick < this.#unshared.before(this.#publicPlace(op), tick)) return ['unshared', 'a private answer to the same question came since'];
         return refusal;
     }
 

@@ -15,6 +15,7 @@ const REMEMBERED = 60_000;
 const TOLD = 45;
 const VIOLATIONS_MAX = 5;
 const ANSWER_WITHIN_MS = 20_000;
+
 export class Run {
     counts = new Map();
     /** Operations whose client lost its connection when the sidecar was killed, or left long ago. */
