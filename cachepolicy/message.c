@@ -136,9 +136,11 @@ static void read_params(struct cp_message *message)
     for (; member != NULL; member = cp_json_next(doc, member)) {
         struct span name = cp_json_name(doc, member);
 
-        if (name.p == NULL)
+        if (name.p == NULL) {
             message->is_malformed = true; /* no memory to know it by */
-        else if (span_eq(name, SPAN("_meta")))
+            continue;
+        }
+        if (span_eq(name, SPAN("_meta")))
             read_meta(message, member);
         else if (span_eq(name, SPAN("inputResponses")) || span_eq(name, SPAN("requestState")))
             message->is_continuation = true;

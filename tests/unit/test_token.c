@@ -171,13 +171,14 @@ static void a_token_ends_when_it_says_or_has_ended(void **state)
 
 static void long_tokens_are_not_looked_into(void **state)
 {
+    const struct span start = SPAN("{\"exp\":7");
     char *payload = malloc(CP_TOKEN_MAX_BYTES);
     struct span authorization;
 
     (void)state;
     assert_non_null(payload);
     memset(payload, ' ', CP_TOKEN_MAX_BYTES);
-    memcpy(payload, "{\"exp\":7", 8);
+    memcpy(payload, start.p, start.n);
     /* three bytes make four; the rest of the token is 26 bytes */
     memcpy(payload + 12267, "}", 2);
     authorization = bearer(payload);
@@ -246,7 +247,7 @@ static void claims_that_do_not_all_name_somebody_name_nobody(void **state)
 static bool same(const char *a, const char *b, char *const *names, size_t count)
 {
     struct buf left = claims_of(a, names, count, 0), right = claims_of(b, names, count, 0);
-    bool is_same = span_eq(buf_span(&left), buf_span(&right));
+    bool is_same = left.p != NULL && right.p != NULL && span_eq(buf_span(&left), buf_span(&right));
 
     buf_done(&left);
     buf_done(&right);
