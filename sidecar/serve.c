@@ -187,7 +187,8 @@ static int open_listener(struct house *h)
         .max_streams = h->settings.max_streams,
         .max_depth = (uint32_t)h->settings.max_depth,
     };
-    if (h->shared.standings == NULL || h->shared.ended_sessions == NULL || h->shared.proofs == NULL || h->shared.rate == NULL || h->shared.probe_registry == NULL)
+    if (h->shared.standings == NULL || h->shared.ended_sessions == NULL || h->shared.proofs == NULL || h->shared.rate == NULL ||
+        h->shared.probe_registry == NULL)
         return refuse("out of memory");
     if ((r = listener_new(&options, &h->listener, &error)) != 0)
         return refuse(*error.text != '\0' ? error.text : strerror(-r));

@@ -288,7 +288,7 @@ static bool ask(struct probe *probe, h2o_req_t *req, const struct wire_request *
     struct exchange_own own = {.identity = caller->id, .now_ms = now_ms, .on_done = on_answered, .ctx = probe};
     struct buf body = {0};
     struct exchange *x;
-    size_t id_start, id_bytes;
+    size_t id_start = 0, id_bytes = 0;
 
     if (make_body(message, &body, &id_start, &id_bytes) == 0)
         own.head = wire_request_head(req,

@@ -31,7 +31,7 @@ tools:
   - { name: "read*", ttl: 60s }
   - { name: "shared*", ttl: 60s, scope: public }
 `;
-const FLAGS = ['--threads', THREADS, '--first-byte-timeout', '600ms', '--upstream-keepalive', '700ms', '--connect-timeout', '2s', '--drain', '3s', '--max-entry', '256KiB'];
+const FLAGS = ['--threads', THREADS, '--first-byte-timeout', '1500ms', '--upstream-keepalive', '700ms', '--connect-timeout', '2s', '--drain', '3s', '--max-entry', '256KiB'];
 const ENV = {
     ASAN_OPTIONS: process.env.ASAN_OPTIONS ?? 'detect_leaks=1:exitcode=99',
     UBSAN_OPTIONS: process.env.UBSAN_OPTIONS ?? 'print_stacktrace=1:halt_on_error=1:exitcode=99',
