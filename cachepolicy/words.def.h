@@ -56,6 +56,7 @@ CP_REASON(LARGE, "large", "the result is larger than the limit")
 CP_REASON(TRUNCATED, "truncated", "the reply ended before it was complete")
 CP_REASON(ABANDONED, "abandoned", "the client left before the reply ended")
 CP_REASON(QUEUE, "queue", "the store's queue was full")
+CP_REASON(OVERTAKEN, "overtaken", "an answer that was asked for later is stored already")
 CP_REASON(RATE, "rate", "this caller stores faster than the limit")
 /* errors of our own */
 CP_REASON(FRAMING, "framing", "the request's framing can be read in more than one way")

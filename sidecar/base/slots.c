@@ -4,6 +4,7 @@
 #include "sidecar/base/slots.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,18 +68,21 @@ static struct slot *slot_at(struct slots *s, size_t bucket, size_t way)
     return (struct slot *)(s->bytes + (bucket * WAYS + way) * s->slot_bytes);
 }
 
-/* Acquire on each word: none of them is read after the last look at seq. A writer is at work for some ten stores; one that lost its processor meanwhile is not
- * waited for. */
+/* Acquire on each word: none of them is read after the last look at seq. A writer is at work for some ten stores; one that lost its processor meanwhile is given
+ * ours: to take what it writes for absent would be to miss an end. */
 static bool copy(const struct slots *s, struct slot *slot, const uint64_t name[2], uint64_t *ret)
 {
-    for (int tries = 0; tries != 1000; ++tries) {
+    for (unsigned tries = 0;; ++tries) {
         unsigned seq = atomic_load_explicit(&slot->seq, memory_order_acquire);
         bool is_it;
 
         if (seq == 0)
             return false;
-        if ((seq & 1) != 0)
+        if ((seq & 1) != 0) {
+            if (tries % 1000 == 999)
+                sched_yield();
             continue;
+        }
         is_it = atomic_load_explicit(&slot->name[0], memory_order_acquire) == name[0] &&
                 atomic_load_explicit(&slot->name[1], memory_order_acquire) == name[1];
         for (unsigned i = 0; is_it && i != s->words; ++i)
@@ -86,7 +90,6 @@ static bool copy(const struct slots *s, struct slot *slot, const uint64_t name[2
         if (atomic_load_explicit(&slot->seq, memory_order_acquire) == seq)
             return is_it;
     }
-    return false;
 }
 
 bool slots_read(struct slots *s, const uint8_t name[16], uint64_t *ret)

@@ -2,7 +2,7 @@
 /* A bounded table of small records under 16-byte names, read without locks by every loop.
  * A full bucket makes room by forgetting its record of the lowest rank, so whoever keeps something here must be right when it is gone. Names must be
  * keyed digests: strangers who could choose them could choose what is forgotten.
- * Thread: any. Readers never wait; writers share one mutex. */
+ * Thread: any. Readers take no lock and meet a writer for the length of a copy; writers share one mutex. */
 #ifndef MCPCACHED_BASE_SLOTS_H
 #define MCPCACHED_BASE_SLOTS_H
 
@@ -19,7 +19,7 @@ struct slot;
 struct slots *slots_new(size_t capacity, unsigned words);
 void slots_free(struct slots *s);
 
-/* Copies the record of this name. False: there is none (or its writer was stopped in the middle). */
+/* Copies the record of this name. False: there is none. */
 bool slots_read(struct slots *s, const uint8_t name[16], uint64_t *ret);
 
 /* For writing: locks the table and gives the slot that name has, or shall get, with what it holds: the record of this name (*ret_found), or the one that would be

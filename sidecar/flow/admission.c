@@ -67,11 +67,13 @@ enum admission admission_of(struct flow *flow, const struct identity *id, const 
         return ADMISSION_UNPROVEN;
     if (!admission_is_granted(flow, id, grant, now_ms) && !MUTANT("grant-ignored"))
         return ADMISSION_UNPROVEN;
-    if (was_probed)
-        return ADMISSION_PROVEN;
     admission_alive_name(id, name);
     at_ms = proofs_at(shared->proofs, name, id->epochs);
     if ((at_ms >= 0 && now_ms - at_ms < shared->policy->lease_ms) || MUTANT("lease-ignored"))
+        return ADMISSION_PROVEN;
+    /* a probe may have taken longer than the lease lasts; but it proves nothing of a session or credential that ended meanwhile */
+    if (was_probed &&
+        ((at_ms >= 0 && now_ms - at_ms < shared->policy->lease_ms + ADMISSION_PROBE_MS) || MUTANT("probe-always-true")))
         return ADMISSION_PROVEN;
     mute_name(id, name);
     at_ms = proofs_at(shared->proofs, name, id->epochs);
@@ -145,7 +147,7 @@ static void end_session(struct flow *flow, struct identity *id, bool for_everybo
     if (MUTANT("session-end-ignored"))
         return;
     if (for_everybody)
-        standings_end(flow->shared->ended_sessions, id->session, now_ms);
+        standings_mark_end(flow->shared->ended_sessions, id->session, now_ms);
     identity_session_name(id, name);
     standing_end(flow, name, now_ms);
     id->epochs[1] = 0;
@@ -159,11 +161,11 @@ void admission_learn(struct flow *flow, struct identity *id, const struct admiss
 
     if (is_refusal || facts->challenges)
         flow_note_challenge(flow, now_ms);
-    if (facts->is_hidden)
-        return;
     if (is_refusal && !is_about_origin && !(facts->is_probe && facts->status == 403))
         refuse(flow, id, facts->status, now_ms);
-    else if (is_good && facts->proves)
+    if (facts->is_hidden)
+        return;
+    if (is_good && facts->proves)
         let_in(flow, id, facts->began_ms, now_ms);
     if (id->has_session && (facts->status == 404 || (facts->ends_session && is_good)))
         end_session(flow, id, facts->status != 404, now_ms);

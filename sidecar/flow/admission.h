@@ -12,6 +12,9 @@
 
 #include "sidecar/flow/caller.h"
 
+/* How long a probe may take; after that the call itself is forwarded, and for a while no other probe delays this caller's. */
+#define ADMISSION_PROBE_MS 2000
+
 enum admission {
     ADMISSION_PROVEN,
     ADMISSION_LAPSED,   /* all but the recent sign of life: a probe can renew it */

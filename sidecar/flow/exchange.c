@@ -206,19 +206,20 @@ static void release_hold(struct exchange *x, size_t content_bytes)
 static void learn(struct exchange *x, const struct wire_reply_facts *facts)
 {
     if (x->has_identity)
-        admission_learn(x->flow, &x->identity,
-                        &(struct admission_facts){
-                            .status = x->status,
-                            .challenges = facts->challenges,
-                            .has_origin = x->has_origin,
-                            .is_hidden = x->is_hidden,
-                            .is_probe = x->is_own,
-                            /* any page may answer a GET */
-                            .proves = x->proves && (!x->is_get || facts->reply.is_events),
-                            .ends_session = x->ends_session,
-                            .began_ms = x->began_ms,
-                        },
-                        store_now_ms(x->flow->shared->store));
+        admission_learn(
+            x->flow, &x->identity,
+            &(struct admission_facts){
+                .status = x->status,
+                .challenges = facts->challenges,
+                .has_origin = x->has_origin,
+                .is_hidden = x->is_hidden,
+                .is_probe = x->is_own,
+                /* a page may answer anybody: a login, for one */
+                .proves = x->proves && (facts->reply.is_events || (!x->is_get && (facts->reply.is_json || !x->is_request))),
+                .ends_session = x->ends_session,
+                .began_ms = x->began_ms,
+            },
+            store_now_ms(x->flow->shared->store));
 }
 
 static void on_head(void *data, const struct upstream_head *head)
@@ -514,7 +515,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     request.head = wire_request_head(req,
                                      &(struct wire_head){
                                          .host = flow_host(flow, plan->wire),
-                                         .identity_encoding = x->fill.kind != FILL_NOTHING,
+                                         .identity_encoding = x->fill.kind != FILL_NOTHING && x->fill.kind != FILL_WATCH,
                                      },
                                      &request.head_bytes);
     if (request.head == NULL)

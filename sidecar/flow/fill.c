@@ -8,14 +8,35 @@
 
 static void refused(struct fill *fill);
 
+/* A 4xx that may mean that the caller may not have this. Not: lack of time, the form of the request or of the answer that he wanted, nor that his session is over. 401
+ * and 403 are his end anyway (admission.c). */
+static bool is_status_of_refusal(const struct fill *fill, int status)
+{
+    switch (status) {
+    case 404:
+        return !fill->id_of_caller->has_session;
+    case 405:
+    case 406:
+    case 408:
+    case 411:
+    case 413:
+    case 414:
+    case 415:
+    case 417:
+    case 429:
+    case 431:
+        return false;
+    default:
+        return status >= 400 && status < 500;
+    }
+}
+
 void fill_head(struct fill *fill, const struct wire_reply_facts *facts)
 {
     int status = facts->reply.status;
 
     fill->reply = facts->reply;
-    /* not for lack of time, nor because his session is over: refused. 401 and 403 are the caller's end anyway (admission.c). */
-    if ((fill->kind == FILL_STORE || fill->kind == FILL_WATCH) && status >= 400 && status < 500 && status != 408 && status != 429 &&
-        !(status == 404 && fill->id_of_caller->has_session))
+    if ((fill->kind == FILL_STORE || fill->kind == FILL_WATCH) && is_status_of_refusal(fill, status))
         refused(fill);
     if (fill->kind == FILL_SESSION && facts->session.n != 0 && fill->session_id == NULL) {
         fill->session_id = h2o_strdup(NULL, facts->session.p, facts->session.n).base;
@@ -37,6 +58,39 @@ static void learn_session(struct fill *fill, const struct cp_answer *answer, con
     admission_learn(fill->flow, fill->id_of_caller,
                     &(struct admission_facts){.status = 200, .proves = true, .began_ms = fill->began_ms},
                     store_now_ms(fill->flow->shared->store));
+}
+
+static int64_t now_of(const struct fill *fill)
+{
+    return store_now_ms(fill->flow->shared->store);
+}
+
+static void *alloc_from_pool(void *pool, size_t bytes)
+{
+    return h2o_mem_alloc_pool(pool, bytes);
+}
+
+/* When the fetch of what lies there began; what cannot be read counts as old. */
+#define NOTHING_THERE INT64_MIN
+static int64_t began_of(struct fill *fill, const struct cp_key *key)
+{
+    struct store_entry entry;
+    h2o_mem_pool_t pool;
+    int64_t began_ms = NOTHING_THERE;
+
+    h2o_mem_init_pool(&pool);
+    switch (store_get(fill->flow->reader, key, alloc_from_pool, &pool, &entry)) {
+    case STORE_HIT:
+        began_ms = entry.began_ms;
+        break;
+    case STORE_BAD:
+        began_ms = 0;
+        break;
+    case STORE_MISS:
+        break;
+    }
+    h2o_mem_clear_pool(&pool);
+    return began_ms;
 }
 
 bool fill_bind(const struct fill_keys *keys, const struct identity *id, enum cp_scope scope, struct cp_key *ret)
@@ -73,13 +127,16 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
         .owner = fill->owner,
         .name = message->name.p != NULL ? message->name : SPAN(""),
     };
-    struct cp_key key = fill->keys.public_key;
+    struct cp_key key = fill->keys.public_key, own;
 
     if (is_public ? !fill->keys.has_public : !fill->keys.has_private)
         return CP_REASON_ANONYMOUS;
     if (!admission_holds(fill->flow, fill->id_of_caller, fill->began_ms) ||
         (!is_public && !fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key)))
         return CP_REASON_UNPROVEN;
+    if (began_of(fill, &key) > fill->began_ms ||
+        (fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &own) && began_of(fill, &own) > fill->began_ms))
+        return CP_REASON_OVERTAKEN;
     if (!rate_take(shared->rate, entry.owner, now_ms) && !MUTANT("rate-off"))
         return CP_REASON_RATE;
     entry.expires_at_ms = now_ms + cp_lifetime_of(&fill->decision, storing->has_hint, storing->hint_ttl_ms) +
@@ -93,27 +150,12 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
     return store_put(shared->store, &key, &entry) ? CP_REASON_NONE : CP_REASON_QUEUE;
 }
 
-static int64_t now_of(const struct fill *fill)
-{
-    return store_now_ms(fill->flow->shared->store);
-}
-
-static void *alloc_from_pool(void *pool, size_t bytes)
-{
-    return h2o_mem_alloc_pool(pool, bytes);
-}
-
-/* Most answers that are not kept have nothing to take away, and a look is cheaper than a transaction. */
+/* Most answers that are not kept have nothing to take away, and a look is cheaper than a transaction. What was fetched later stays. */
 static void drop(struct fill *fill, const struct cp_key *key)
 {
-    struct store_entry entry;
-    h2o_mem_pool_t pool;
-    bool is_there;
+    int64_t began_ms = began_of(fill, key);
 
-    h2o_mem_init_pool(&pool);
-    is_there = store_get(fill->flow->reader, key, alloc_from_pool, &pool, &entry) != STORE_MISS;
-    h2o_mem_clear_pool(&pool);
-    if (is_there)
+    if (began_ms != NOTHING_THERE && began_ms <= fill->began_ms)
         store_delete(fill->flow->shared->store, key);
 }
 
@@ -143,16 +185,21 @@ static void refused(struct fill *fill)
     if (admission_is_granted(fill->flow, fill->id_of_caller, fill->keys.grant, now_of(fill)))
         drop_public(fill, false);
     drop_private(fill);
-    admission_withdraw(fill->flow, fill->keys.grant, now_of(fill));
+    if (fill->id_of_caller->epochs[0] != 0)
+        admission_withdraw(fill->flow, fill->keys.grant, now_of(fill));
+}
+
+/* Servers that could not read a request, or would not, have no id to answer. */
+static bool is_anybodys_error(const struct cp_answer *answer)
+{
+    return answer->has_error && !answer->has_method && (answer->id.p == NULL || span_eq(answer->id, SPAN("null")));
 }
 
 static bool is_refusal(const struct fill *fill, const struct cp_answer *answer)
 {
-    bool is_anybodys = answer->id.p == NULL || span_eq(answer->id, SPAN("null"));
-
     if (!answer->is_readable || answer->has_method)
         return false;
-    return (answer->has_error && (fill->reply.id_matches || is_anybodys)) ||
+    return is_anybodys_error(answer) || (answer->has_error && fill->reply.id_matches) ||
            (answer->has_result && answer->is_error && fill->reply.id_matches);
 }
 
@@ -166,12 +213,16 @@ static void keep(struct fill *fill, const struct cp_answer *answer, const struct
         refused(fill);
     else if (is_result && fill->reply.status == 200)
         admission_grant(fill->flow, fill->id_of_caller, fill->keys.grant, fill->began_ms);
-    if (fill->kind == FILL_WATCH) {
-        drop_private(fill);
-        return;
-    }
+    if (fill->kind == FILL_WATCH)
+        fill->decision.action = CP_ACTION_LOOKUP;
     if (!fill->is_doubtful)
         cp_decide_store(&fill->decision, message, &fill->reply, answer, &storing);
+    if (fill->kind == FILL_WATCH) {
+        drop_private(fill);
+        if (!was_refused && (!storing.store || storing.scope != CP_SCOPE_PUBLIC))
+            drop_public(fill, is_result);
+        return;
+    }
     fill->reason = storing.reason;
     if (storing.store)
         fill->reason = put(fill, answer, message, &storing);
@@ -188,6 +239,9 @@ static void keep(struct fill *fill, const struct cp_answer *answer, const struct
 
 void fill_unread(struct fill *fill)
 {
+    /* a bypass may ask for an encoding that nobody here reads */
+    if (fill->kind == FILL_WATCH && !fill->is_judged && fill->reply.status == 200)
+        drop_private(fill);
     if (fill->kind == FILL_STORE && !fill->is_judged && fill->reply.status == 200 &&
         (fill->reply.is_json || fill->reply.is_events)) {
         drop_public(fill, true);
@@ -215,10 +269,14 @@ static void judge(struct fill *fill, const struct cp_answer *answer)
         break;
     case FILL_PROBE:
         fill->is_accepted = fill->reply.status == 200 && fill->reply.id_matches && answer->has_result && !answer->has_error;
-        if (fill->is_accepted)
-            admission_learn(fill->flow, fill->id_of_caller,
-                            &(struct admission_facts){.status = 200, .proves = true, .began_ms = fill->began_ms},
-                            store_now_ms(fill->flow->shared->store));
+        if (!fill->is_accepted)
+            break;
+        admission_learn(fill->flow, fill->id_of_caller,
+                        &(struct admission_facts){.status = 200, .proves = true, .is_probe = true, .began_ms = fill->began_ms},
+                        now_of(fill));
+        /* not if something ended since it was asked */
+        fill->is_accepted =
+            fill->id_of_caller->epochs[0] != 0 && (!fill->id_of_caller->has_session || fill->id_of_caller->epochs[1] != 0);
         break;
     }
 }
@@ -250,7 +308,7 @@ void fill_event(struct fill *fill, struct span data, bool lost)
         /* a request of the server's own: the result is this caller's alone */
         if (answer.id.p != NULL)
             fill->reply.server_asked = true;
-    } else if (answer.is_readable && cp_answer_is_to(&answer, fill->id)) {
+    } else if (answer.is_readable && (cp_answer_is_to(&answer, fill->id) || is_anybodys_error(&answer))) {
         judge(fill, &answer);
     } else {
         /* an array may hold a request of the server's, and so may what cannot be read */

@@ -344,7 +344,7 @@ bool probe_join(struct flow *flow, h2o_req_t *req, const struct wire_request *wi
 void probes_open(struct flow *flow)
 {
     h2o_linklist_init_anchor(&flow->probes);
-    h2o_timeout_init(flow->ctx->loop, &flow->probe_timeout, PROBE_TIMEOUT_MS);
+    h2o_timeout_init(flow->ctx->loop, &flow->probe_timeout, ADMISSION_PROBE_MS);
     h2o_multithread_register_receiver(flow->ctx->queue, &flow->probe_receiver, on_done_message);
     pthread_mutex_lock(&flow->shared->probe_registry->mutex);
     for (flow->index = 0; flow->index != FLOWS_MAX && flow->shared->flows[flow->index] != NULL; ++flow->index)

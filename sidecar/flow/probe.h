@@ -8,9 +8,6 @@
 
 #include "sidecar/flow/caller.h"
 
-/* How long a probe may take; after that the call itself is forwarded, and for a while no other probe delays this caller's. */
-#define PROBE_TIMEOUT_MS 2000
-
 /* Which probes are under way, and which loops want to hear of them. */
 struct probe_registry;
 struct probe_registry *probe_registry_new(void);

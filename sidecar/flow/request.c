@@ -318,7 +318,8 @@ static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
                 break;
             return;
         case ADMISSION_LAPSED:
-            if (telling == FIRST && flow->shared->policy->probe && probe_join(flow, req, &wire, &message, &caller, plan.now_ms))
+            if (telling == FIRST && caller.agrees && flow->shared->policy->probe &&
+                probe_join(flow, req, &wire, &message, &caller, plan.now_ms))
                 return;
             plan.reason = CP_REASON_UNPROVEN;
             break;

@@ -24,15 +24,10 @@ enum word {
     WORDS = WORD_PAYLOAD + STANDING_PAYLOAD_BYTES / 8,
 };
 
-/* Of each bucket: the latest end that was forgotten, or -1. */
-struct floor {
-    _Atomic int64_t any_ms;      /* also of who was never accepted: nothing that began before it proves anything */
-    _Atomic int64_t accepted_ms; /* of who was: nothing that was remembered before it counts */
-};
-
 struct standings {
     struct slots *slots;
-    struct floor floors[];
+    _Atomic int64_t
+        floors[]; /* of each bucket: the latest end that was forgotten, or -1; nothing that began before it proves anything */
 };
 
 struct standings *standings_new(size_t capacity)
@@ -48,8 +43,7 @@ struct standings *standings_new(size_t capacity)
     }
     s->slots = slots;
     for (size_t i = 0; i != slots_bucket_count(slots); ++i) {
-        atomic_init(&s->floors[i].any_ms, -1);
-        atomic_init(&s->floors[i].accepted_ms, -1);
+        atomic_init(&s->floors[i], -1);
     }
     return s;
 }
@@ -81,7 +75,7 @@ static void pack(const struct standing *standing, int64_t seen_ms, uint64_t *ret
     memcpy(&ret[WORD_PAYLOAD], standing->payload, sizeof(standing->payload));
 }
 
-static struct floor *floor_of(struct standings *s, const uint8_t name[16])
+static _Atomic int64_t *floor_of(struct standings *s, const uint8_t name[16])
 {
     return &s->floors[slots_bucket(s->slots, name)];
 }
@@ -89,16 +83,9 @@ static struct floor *floor_of(struct standings *s, const uint8_t name[16])
 static struct standing unknown(struct standings *s, const uint8_t name[16])
 {
     return (struct standing){
-        .ended_ms = atomic_load_explicit(&floor_of(s, name)->any_ms, memory_order_acquire),
+        .ended_ms = atomic_load_explicit(floor_of(s, name), memory_order_acquire),
         .exp_s = -1,
     };
-}
-
-/* Under the table's lock. */
-static void raise(_Atomic int64_t *floor, int64_t to_ms)
-{
-    if (to_ms > atomic_load_explicit(floor, memory_order_relaxed))
-        atomic_store_explicit(floor, to_ms, memory_order_release);
 }
 
 void standings_get(struct standings *s, const uint8_t name[16], struct standing *ret)
@@ -111,29 +98,22 @@ void standings_get(struct standings *s, const uint8_t name[16], struct standing 
         *ret = unknown(s, name);
 }
 
-/* Locks name's slot and says what holds; what may have to go for it is remembered in the floors. ret_found_ended_ms: the latest end that takes away what was
- * remembered before it. */
-static struct slot *lock(struct standings *s, const uint8_t name[16], struct standing *ret, int64_t *ret_found_ended_ms)
+/* Locks name's slot and says what holds; what may have to go for it is remembered in the floor. */
+static struct slot *lock(struct standings *s, const uint8_t name[16], struct standing *ret, bool *ret_found)
 {
     uint64_t words[SLOTS_WORDS_MAX];
-    struct floor *floor = floor_of(s, name);
+    _Atomic int64_t *floor = floor_of(s, name);
     struct standing gone;
-    bool found;
-    struct slot *slot = slots_lock(s->slots, name, words, &found);
+    struct slot *slot = slots_lock(s->slots, name, words, ret_found);
 
-    if (found) {
+    if (*ret_found) {
         unpack(words, ret);
-        *ret_found_ended_ms = ret->ended_ms;
         return slot;
     }
-    if (words[WORD_SEEN] != 0) {
-        unpack(words, &gone);
-        raise(&floor->any_ms, gone.ended_ms);
-        if (words[WORD_SEEN] != SEEN_STRANGER)
-            raise(&floor->accepted_ms, gone.ended_ms);
-    }
+    unpack(words, &gone);
+    if (words[WORD_SEEN] != 0 && gone.ended_ms > atomic_load_explicit(floor, memory_order_relaxed))
+        atomic_store_explicit(floor, gone.ended_ms, memory_order_release);
     *ret = unknown(s, name);
-    *ret_found_ended_ms = atomic_load_explicit(&floor->accepted_ms, memory_order_relaxed);
     return slot;
 }
 
@@ -158,8 +138,8 @@ static uint64_t new_epoch(void)
 bool standings_accept(struct standings *s, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
                       int64_t now_ms, struct standing *ret)
 {
-    int64_t ended_ms;
-    struct slot *slot = lock(s, name, ret, &ended_ms);
+    bool found;
+    struct slot *slot = lock(s, name, ret, &found);
 
     if (ret->ended_ms >= began_ms && !MUTANT("fill-survives-revocation")) {
         slots_unlock(s->slots, slot, name, NULL);
@@ -176,28 +156,40 @@ bool standings_accept(struct standings *s, const uint8_t name[16], const char *p
     return true;
 }
 
-void standings_end(struct standings *s, const uint8_t name[16], int64_t now_ms)
+/* is_known: as worth remembering as an acceptance. */
+static void end_at(struct standings *s, const uint8_t name[16], int64_t now_ms, bool is_known)
 {
     struct standing standing;
-    int64_t ended_ms;
-    struct slot *slot = lock(s, name, &standing, &ended_ms);
+    bool found;
+    struct slot *slot = lock(s, name, &standing, &found);
     bool was_accepted = standing.epoch != 0;
 
     standing.epoch = 0;
     if (standing.ended_ms < now_ms)
         standing.ended_ms = now_ms;
     /* strangers whom the upstream refuses make room for each other, not for themselves at others' cost */
-    unlock(s, slot, name, &standing, was_accepted ? now_ms : 0);
+    unlock(s, slot, name, &standing, was_accepted || is_known ? now_ms : 0);
+}
+
+void standings_end(struct standings *s, const uint8_t name[16], int64_t now_ms)
+{
+    end_at(s, name, now_ms, false);
+}
+
+void standings_mark_end(struct standings *s, const uint8_t name[16], int64_t now_ms)
+{
+    end_at(s, name, now_ms, true);
 }
 
 /* What the store remembers, unless something is known by now. */
 static void restore(struct standings *s, const uint8_t name[16], const struct standing *remembered, int64_t now_ms,
                     struct standing *ret)
 {
-    int64_t ended_ms;
-    struct slot *slot = lock(s, name, ret, &ended_ms);
+    bool found;
+    struct slot *slot = lock(s, name, ret, &found);
 
-    if (ret->epoch != 0 || ended_ms >= remembered->since_ms) {
+    /* an end takes the memory in the store away itself, so a forgotten one says nothing here */
+    if (ret->epoch != 0 || (found && ret->ended_ms >= remembered->since_ms)) {
         slots_unlock(s->slots, slot, name, NULL);
         return;
     }
@@ -277,8 +269,8 @@ void standing_remember(struct flow *flow, const uint8_t name[16], const struct s
     struct remembered body;
     struct cp_key key;
 
-    /* strangers' standings shall not cost the disk more than strangers' results may */
-    if (!rate_take(flow->shared->rate, STANDINGS_OWNER, standing->since_ms))
+    /* strangers' standings shall not cost the disk more than strangers' results may; what is to be kept for longer is no stranger's */
+    if (keep_ms <= CP_TTL_MAX_MS && !rate_take(flow->shared->rate, STANDINGS_OWNER, standing->since_ms))
         return;
     memset(&body, 0, sizeof(body));
     body.epoch = standing->epoch;

@@ -37,8 +37,10 @@ void standings_get(struct standings *s, const uint8_t name[16], struct standing 
  * after began_ms, and nothing changed. ret: what holds now. */
 bool standings_accept(struct standings *s, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
                       int64_t now_ms, struct standing *ret);
-/* The upstream refused: the epoch is over. */
+/* The upstream refused: the epoch is over. Strangers who were never accepted are forgotten before others. */
 void standings_end(struct standings *s, const uint8_t name[16], int64_t now_ms);
+/* The same for a name that is only ever ended: remembered like an acceptance. */
+void standings_mark_end(struct standings *s, const uint8_t name[16], int64_t now_ms);
 
 /* The same with what the store remembers from before this process. */
 void standing_recall(struct flow *flow, const uint8_t name[16], int64_t exp_s, int64_t now_ms, struct standing *ret);

@@ -404,7 +404,7 @@ char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t 
             continue;
         if (options->identity_encoding && span_eq(name, SPAN("accept-encoding")))
             continue;
-        if (options->is_own && is_of_one_request(name))
+        if (options->is_own && (is_of_one_request(name) || span_eq(name, SPAN("accept"))))
             continue;
         if (MUTANT("session-header-dropped") && span_eq(name, SPAN("mcp-session-id")))
             continue;
@@ -413,6 +413,8 @@ char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t 
         ADD(h->value.base, h->value.len);
         ADD_LITERAL("\r\n");
     }
+    if (options->is_own)
+        ADD_LITERAL("Accept: application/json, text/event-stream\r\n");
     if (options->identity_encoding)
         ADD_LITERAL("Accept-Encoding: identity\r\n");
     /* a method that usually has a body says that it has none, or the peer may wait for one */

@@ -28,9 +28,9 @@ if (!(wanted > 0) || !Number.isInteger(seed) || phases.length === 0) {
 /** What 100,000 operations must have brought about at least; less in proportion for fewer. Without it a green run means little. */
 const ENOUGH = {
     'hit session': 1500, 'hit no session': 200, 'hit principal': 3000, 'hit public (rule)': 1500, 'hit public (hint)': 500, 'hit modern': 3000, 'hit legacy': 3000,
-    "hit on another's public": 1000, 'hit by claims of another token': 100, 'hit anonymous': 100, 'hit after a probe': 150, 'hit older than a write': 100,
+    "hit on another's public": 1000, 'hit by claims of another token': 100, 'hit anonymous': 100, 'hit after a probe': 80, 'hit older than a write': 100,
     'withheld: revoked': 100, 'withheld: session-end': 10, 'withheld: lease': 50, 'withheld: grant': 30, 'withheld: withdrawn': 20, 'withheld: ungranted': 50, 'withheld: restarted': 5,
-    'withheld: expired': 20, 'withheld: proof': 50, 'withheld: origin': 50, 'withheld: killed': 50, 'withheld: client-control': 50,
+    'withheld: expired': 4, 'withheld: proof': 50, 'withheld: origin': 50, 'withheld: killed': 50, 'withheld: client-control': 50,
     'own 400 header': 50, 'own 403 origin': 20,
 };
 

@@ -71,6 +71,7 @@ export class Client {
         const { run, drawer } = this;
         for (;;) {
             await run.up;
+            await run.pace();
             const number = run.next();
             if (number === undefined) break;
             const op = drawer.draw(number);

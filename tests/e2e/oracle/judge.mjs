@@ -146,7 +146,8 @@ export class Judge {
         // of what only passes through, the sidecar reads no more than the head
         if (isMiss && x.status === 200 && (x.content === 'isError' || x.content === 'error')) this.#withdrawn.note(grantKey(x), sentTick, seenTick);
         if (x.content !== 'result' || x.rule === null || x.rule === undefined) return;
-        if (isMiss && !isPublic(x.rule, x)) this.#unshared.note(this.#publicPlace(x), sentTick, seenTick);
+        // asked after the public one was there, so the server's newer word
+        if (isMiss && !isPublic(x.rule, x)) this.#unshared.note(this.#publicPlace(x), x.op.tick, seenTick);
         if (isStored) this.#stored.set(isPublic(x.rule, x) ? this.#publicPlace(x) : this.#privatePlace(x), x);
     }
 

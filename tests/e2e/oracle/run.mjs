@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // One phase: a world, a policy, a sidecar and its clients, from a seed. It counts, remembers the last events, and tells of what must not be.
+import { sleep } from '../lib/wait.mjs';
 import { Client } from './client.mjs';
 import { seedOf } from './dice.mjs';
 import { Drawer } from './draw.mjs';
@@ -15,6 +16,8 @@ const REMEMBERED = 60_000;
 const TOLD = 45;
 const VIOLATIONS_MAX = 5;
 const ANSWER_WITHIN_MS = 20_000;
+/** What lapses with time must get its time, also on a fast machine. */
+const OPS_PER_MS = 3.5;
 
 export class Run {
     counts = new Map();
@@ -73,6 +76,15 @@ export class Run {
     }
     judged() { this.done += 1; }
 
+    /** Waits while the run is ahead of its time. */
+    async pace() {
+        for (;;) {
+            const aheadMs = this.drawn / OPS_PER_MS - (now() - this.beganMs);
+            if (aheadMs < 20) return;
+            await sleep(aheadMs);
+        }
+    }
+
     async #kill() {
         this.killsLeft -= 1;
         const killedMs = now();
@@ -106,14 +118,14 @@ export class Run {
             this.process = await Process.start({ policy: policyText(this.phase), upstream: this.upstream.url, flags, binary: this.binary, level: this.level });
             this.port = this.process.port;
             this.#release();
-            const began = now();
+            this.beganMs = now();
             const clients = Array.from({ length: FAST + SLOW }, (_, i) => new Client(this, new Drawer(this, seedOf(this.seed, this.phase.name, i), i >= FAST, i)));
             const house = setInterval(() => this.#keepHouse(clients), 1000);
-            const progress = setInterval(() => onProgress(this, now() - began), 5000);
+            const progress = setInterval(() => onProgress(this, now() - this.beganMs), 5000);
             await Promise.all(clients.map((client) => client.go()));
             clearInterval(house);
             clearInterval(progress);
-            this.tookMs = now() - began;
+            this.tookMs = now() - this.beganMs;
             await this.#end();
         } finally {
             await this.process?.remove();
