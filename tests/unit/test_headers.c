@@ -458,7 +458,8 @@ static void a_request_of_our_own_has_the_callers_credentials_and_nothing_of_his_
 {
     const char *wanted =
         "POST /mcp?x=y HTTP/1.1\r\nHost: h\r\nMcp-Method: server/discover\r\nAuthorization: Bearer t\r\nMCP-Protocol-Version: "
-        "2026-07-28\r\nX-Tenant: a\r\nAccept-Encoding: identity\r\nContent-Length: 1234\r\n\r\n";
+        "2026-07-28\r\nX-Tenant: a\r\nAccept: application/json, text/event-stream\r\nAccept-Encoding: identity\r\nContent-Length: "
+        "1234\r\n\r\n";
     struct wire_head head = {
         .host = SPAN("h"),
         .identity_encoding = true,
@@ -478,6 +479,7 @@ static void a_request_of_our_own_has_the_callers_credentials_and_nothing_of_his_
     add("Mcp-Param-Region", "north");
     add("Last-Event-ID", "7");
     add("traceparent", "00-1-2-03");
+    add("Accept", "application/json");
     add("X-Tenant", "a");
     req->entity = h2o_iovec_init(H2O_STRLIT("{}"));
     text = wire_request_head(req, &head, &n);
