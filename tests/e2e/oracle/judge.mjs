@@ -61,7 +61,7 @@ class Standing {
     }
     wasLetInBefore(x) {
         const letIn = this.#letIn;
-        return letIn !== null && letIn.seenTick < x.op.tick && this.#turns.every((turn) => turn === x || turn.seenTick < letIn.op.tick);
+        return letIn !== null && letIn.seenTick < x.op.tick && this.#turns.every((turn) => turn === x || turn.seenMs + SLACK_MS < letIn.op.ms);
     }
 }
 

@@ -13,7 +13,7 @@ import { World, now } from './world.mjs';
 const FAST = 48;
 const SLOW = 16;
 const REMEMBERED = 60_000;
-const TOLD = 45;
+const TOLD = 60;
 const VIOLATIONS_MAX = 5;
 const ANSWER_WITHIN_MS = 20_000;
 /** What lapses with time must get its time, also on a fast machine. */
