@@ -57,9 +57,9 @@ const LIKELY = {
 
 /** Those that the oracle has to notice as well, each with the phase in which it must. */
 const ORACLE = {
-    'key-without-caller': 'plain', 'wrong-id': 'plain', 'session-header-dropped': 'plain', 'hit-without-header-check': 'plain', 'is-error-stored': 'plain', 'admission-off': 'plain',
+    'key-without-caller': 'plain', 'wrong-id': 'plain', 'session-header-dropped': 'plain', 'hit-without-header-check': 'plain', 'admission-off': 'plain',
     'grant-ignored': 'plain', 'lease-ignored': 'lease', 'probe-always-true': 'lease', 'revocation-ignored': 'plain', 'fill-survives-revocation': 'plain', 'session-end-ignored': 'plain',
-    'exp-ignored': 'claims', 'token-never-ends': 'claims', 'proof-ignored': 'plain', 'origin-ignored': 'plain', 'anonymous-unproven': 'nobody',
+    'exp-ignored': 'claims', 'proof-ignored': 'plain', 'origin-ignored': 'plain', 'anonymous-unproven': 'nobody',
     'set-cookie-stored': 'plain', 'wrong-id-stored': 'plain', 'vary-ignored': 'plain',
 };
 const ORACLE_OPS = 10_000;
