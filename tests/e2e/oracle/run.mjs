@@ -91,6 +91,7 @@ export class Run {
         this.#down();
         try {
             await this.process.end('SIGKILL');
+            for (const client of this.clients) client.cut();
             this.judge.killed(this.clock(), killedMs);
             await this.process.launch();
             this.process = Object.assign(Object.create(Object.getPrototypeOf(this.process)), this.process); // another process, for those who compare
@@ -119,10 +120,10 @@ export class Run {
             this.port = this.process.port;
             this.#release();
             this.beganMs = now();
-            const clients = Array.from({ length: FAST + SLOW }, (_, i) => new Client(this, new Drawer(this, seedOf(this.seed, this.phase.name, i), i >= FAST, i)));
-            const house = setInterval(() => this.#keepHouse(clients), 1000);
+            this.clients = Array.from({ length: FAST + SLOW }, (_, i) => new Client(this, new Drawer(this, seedOf(this.seed, this.phase.name, i), i >= FAST, i)));
+            const house = setInterval(() => this.#keepHouse(), 1000);
             const progress = setInterval(() => onProgress(this, now() - this.beganMs), 5000);
-            await Promise.all(clients.map((client) => client.go()));
+            await Promise.all(this.clients.map((client) => client.go()));
             clearInterval(house);
             clearInterval(progress);
             this.tookMs = now() - this.beganMs;
@@ -133,7 +134,7 @@ export class Run {
         }
     }
 
-    #keepHouse(clients) {
+    #keepHouse() {
         this.upstream.forget();
         this.judge.forgetStoredBefore(now() - 20_000);
         if (!this.process.isRunning && this.isUp) {
@@ -150,7 +151,7 @@ export class Run {
             this.violation('answer', `operation ${late.number} waits for its answer since ${Math.round(now() - late.ms)} ms`, late);
             this.isStopped = true;
         }
-        if (this.isStopped) for (const client of clients) client.cut();
+        if (this.isStopped) for (const client of this.clients) client.cut();
     }
 
     async #end() {
