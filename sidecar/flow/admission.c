@@ -184,6 +184,14 @@ void admission_withdraw(struct flow *flow, const uint8_t grant[16], int64_t now_
     proofs_drop(flow->shared->proofs, grant, now_ms);
 }
 
+bool admission_is_known(struct flow *flow, const struct identity *id)
+{
+    struct standing standing;
+
+    standings_get(flow->shared->standings, id->credential.bytes, &standing);
+    return standing.epoch != 0;
+}
+
 bool admission_is_granted(struct flow *flow, const struct identity *id, const uint8_t grant[16], int64_t now_ms)
 {
     const uint64_t credential_only[2] = {id->epochs[0], 0};

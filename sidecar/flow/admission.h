@@ -47,6 +47,9 @@ void admission_grant(struct flow *flow, const struct identity *id, const uint8_t
 void admission_withdraw(struct flow *flow, const uint8_t grant[16], int64_t now_ms);
 bool admission_is_granted(struct flow *flow, const struct identity *id, const uint8_t grant[16], int64_t now_ms);
 
+/* Whether the upstream is known to accept this credential now, whatever held when the exchange began. */
+bool admission_is_known(struct flow *flow, const struct identity *id);
+
 /* A probe brought no acceptance: for a while this caller's calls are forwarded at once. */
 void admission_mute(struct flow *flow, const struct identity *id, int64_t now_ms);
 

@@ -185,7 +185,8 @@ static void refused(struct fill *fill)
     if (admission_is_granted(fill->flow, fill->id_of_caller, fill->keys.grant, now_of(fill)))
         drop_public(fill, false);
     drop_private(fill);
-    if (fill->id_of_caller->epochs[0] != 0)
+    /* strangers have nothing to take back, and shall leave no marks among others' proofs */
+    if (admission_is_known(fill->flow, fill->id_of_caller))
         admission_withdraw(fill->flow, fill->keys.grant, now_of(fill));
 }
 
