@@ -48,8 +48,14 @@ export class Stand {
 
     get origin() { return this.sidecar.origin; }
 
-    /** One request on a connection of its own. */
-    ask(request) { return ask(this.origin, request); }
+    /**
+     * One request on a connection of its own, in a later millisecond than whatever was answered before: what happens within one millisecond counts as refused first and
+     * asked before, whichever it was.
+     */
+    async ask(request) {
+        await new Promise((resolve) => setTimeout(resolve, 2));
+        return ask(this.origin, request);
+    }
     connect(t) { return Connection.open(this.origin, t); }
 
     /** Waits until everything that was handed to the store before is in it: the writer works in order, so one more entry, seen there, proves it. */
