@@ -3,7 +3,7 @@
 #include "sidecar/serve.h"
 
 #include "sidecar/base/log.h"
-#include "sidecar/flow/counts.h"
+#include "sidecar/counts.h"
 #include "sidecar/flow/probe.h"
 #include "sidecar/front/listener.h"
 #include "sidecar/policy_file.h"
@@ -161,15 +161,21 @@ static int open_listener(struct house *h)
     int r;
 
     h->shared = (struct flow_shared){
-        .store = h->store,
-        .policy = h->policy,
-        .standings = standings_new(h->settings.max_sessions * 2),
-        .ended_sessions = standings_new(h->settings.max_sessions),
-        .proofs = proofs_new(h->settings.max_proofs),
-        .rate = rate_new(h->settings.insert_rate),
+        .trust =
+            {
+                .store = h->store,
+                .policy = h->policy,
+                .upstream = span_of(h->url.text),
+                .standings = standings_new(h->settings.max_sessions * 2),
+                .ended_sessions = standings_new(h->settings.max_sessions),
+                .proofs = proofs_new(h->settings.max_proofs),
+                .rate = rate_new(h->settings.insert_rate),
+                .challenged_ms = &h->challenged_ms,
+                .allowed_origins = h->settings.allow_origin.items,
+                .allowed_origin_count = h->settings.allow_origin.count,
+            },
         .probe_registry = probe_registry_new(),
         .flows = h->flows,
-        .challenged_ms = &h->challenged_ms,
         .open_streams = &h->open_streams,
         .upstream =
             {
@@ -180,15 +186,13 @@ static int open_listener(struct house *h)
                 .keepalive_ms = h->settings.upstream_keepalive_ms,
             },
         .host = strcmp(h->settings.upstream_host, "upstream") == 0 ? h->url.authority : SPAN_ABSENT,
-        .allowed_origins = h->settings.allow_origin.items,
-        .allowed_origin_count = h->settings.allow_origin.count,
         .max_entry_bytes = h->settings.max_entry_bytes,
         .max_key_bytes = h->settings.max_key_bytes,
         .max_streams = h->settings.max_streams,
         .max_depth = (uint32_t)h->settings.max_depth,
     };
-    if (h->shared.standings == NULL || h->shared.ended_sessions == NULL || h->shared.proofs == NULL || h->shared.rate == NULL ||
-        h->shared.probe_registry == NULL)
+    if (h->shared.trust.standings == NULL || h->shared.trust.ended_sessions == NULL || h->shared.trust.proofs == NULL ||
+        h->shared.trust.rate == NULL || h->shared.probe_registry == NULL)
         return refuse("out of memory");
     if ((r = listener_new(&options, &h->listener, &error)) != 0)
         return refuse(*error.text != '\0' ? error.text : strerror(-r));
@@ -199,10 +203,10 @@ static void close_house(struct house *h)
 {
     listener_free(h->listener);
     probe_registry_free(h->shared.probe_registry);
-    rate_free(h->shared.rate);
-    proofs_free(h->shared.proofs);
-    standings_free(h->shared.ended_sessions);
-    standings_free(h->shared.standings);
+    rate_free(h->shared.trust.rate);
+    proofs_free(h->shared.trust.proofs);
+    standings_free(h->shared.trust.ended_sessions);
+    standings_free(h->shared.trust.standings);
     if (h->store != NULL)
         store_close(h->store);
     cp_policy_unref(h->policy);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Slots. Buckets of four; each slot is guarded by a sequence number that is odd while it is written: a reader that meets one looks again.
- * Not here: what a record means (flow/standing.c, flow/proofs.c). Thread: any. */
+ * Not here: what a record means (trust/standing.c, trust/proofs.c). Thread: any. */
 #include "sidecar/base/slots.h"
 
 #include <pthread.h>

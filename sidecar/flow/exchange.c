@@ -9,7 +9,7 @@
 #include "sidecar/flow/exchange.h"
 
 #include "sidecar/base/log.h"
-#include "sidecar/flow/counts.h"
+#include "sidecar/counts.h"
 #include "sidecar/wire/downstream.h"
 #include "sidecar/wire/events.h"
 #include "sidecar/wire/reply.h"
@@ -106,7 +106,7 @@ static void log_exchange(struct exchange *x)
         .reason = reason_of(x),
         .rule = rule != NULL ? rule->pattern : NULL,
         .status = x->status,
-        .ms = store_now_ms(x->flow->shared->store) - x->began_ms,
+        .ms = store_now_ms(x->flow->shared->trust.store) - x->began_ms,
         .bytes = x->relayed_bytes,
     });
 }
@@ -207,7 +207,7 @@ static void learn(struct exchange *x, const struct wire_reply_facts *facts)
 {
     if (x->has_identity)
         admission_learn(
-            x->flow, &x->identity,
+            &x->flow->trust, &x->identity,
             &(struct admission_facts){
                 .status = x->status,
                 .challenges = facts->challenges,
@@ -219,7 +219,7 @@ static void learn(struct exchange *x, const struct wire_reply_facts *facts)
                 .ends_session = x->ends_session,
                 .began_ms = x->began_ms,
             },
-            store_now_ms(x->flow->shared->store));
+            store_now_ms(x->flow->shared->trust.store));
 }
 
 static void on_head(void *data, const struct upstream_head *head)
@@ -471,7 +471,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
 
     memset(x, 0, sizeof(*x));
     x->flow = flow;
-    x->policy = cp_policy_ref(flow->shared->policy);
+    x->policy = cp_policy_ref(flow->shared->trust.policy);
     x->began_ms = plan->now_ms;
     x->outcome = plan->outcome;
     if (plan->outcome == CP_OUTCOME_MISS)
@@ -546,7 +546,7 @@ struct exchange *exchange_begin_own(struct flow *flow, const struct exchange_own
 
     memset(x, 0, sizeof(*x));
     x->flow = flow;
-    x->policy = cp_policy_ref(flow->shared->policy);
+    x->policy = cp_policy_ref(flow->shared->trust.policy);
     x->began_ms = own->now_ms;
     x->is_mcp_path = true;
     x->body = own->body;

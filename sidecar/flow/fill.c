@@ -52,17 +52,18 @@ static void learn_session(struct fill *fill, const struct cp_answer *answer, con
     if (fill->session_id == NULL || !answer->has_result || answer->version.n == 0 || answer->version.n >= sizeof(session.version))
         return;
     memcpy(session.version, answer->version.p, answer->version.n);
-    cp_digest_of(fill->flow->keyer, "client", message->client_info.p != NULL ? message->client_info : SPAN(""), session.client);
-    caller_learn_session(fill->flow, fill->id_of_caller, (struct span){fill->session_id, fill->session_id_bytes}, &session,
-                         fill->began_ms, store_now_ms(fill->flow->shared->store));
-    admission_learn(fill->flow, fill->id_of_caller,
+    cp_digest_of(fill->flow->trust.keyer, "client", message->client_info.p != NULL ? message->client_info : SPAN(""),
+                 session.client);
+    caller_learn_session(&fill->flow->trust, fill->id_of_caller, (struct span){fill->session_id, fill->session_id_bytes}, &session,
+                         fill->began_ms, store_now_ms(fill->flow->shared->trust.store));
+    admission_learn(&fill->flow->trust, fill->id_of_caller,
                     &(struct admission_facts){.status = 200, .proves = true, .began_ms = fill->began_ms},
-                    store_now_ms(fill->flow->shared->store));
+                    store_now_ms(fill->flow->shared->trust.store));
 }
 
 static int64_t now_of(const struct fill *fill)
 {
-    return store_now_ms(fill->flow->shared->store);
+    return store_now_ms(fill->flow->shared->trust.store);
 }
 
 static void *alloc_from_pool(void *pool, size_t bytes)
@@ -79,7 +80,7 @@ static int64_t began_of(struct fill *fill, const struct cp_key *key)
     int64_t began_ms = NOTHING_THERE;
 
     h2o_mem_init_pool(&pool);
-    switch (store_get(fill->flow->reader, key, alloc_from_pool, &pool, &entry)) {
+    switch (store_get(fill->flow->trust.reader, key, alloc_from_pool, &pool, &entry)) {
     case STORE_HIT:
         began_ms = entry.began_ms;
         break;
@@ -112,7 +113,7 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
     const struct flow_shared *shared = fill->flow->shared;
     const struct cp_lifetime *lifetime = &fill->decision.lifetime;
     struct buf *text = &fill->flow->text;
-    int64_t now_ms = store_now_ms(shared->store);
+    int64_t now_ms = store_now_ms(shared->trust.store);
     bool is_public = storing->scope == CP_SCOPE_PUBLIC;
     /* public by the operator's word alone: the server did not know that everybody would read this */
     bool strip_vendor = is_public && answer->scope != CP_HINT_PUBLIC;
@@ -131,13 +132,13 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
 
     if (is_public ? !fill->keys.has_public : !fill->keys.has_private)
         return CP_REASON_ANONYMOUS;
-    if (!admission_holds(fill->flow, fill->id_of_caller, fill->began_ms) ||
+    if (!admission_holds(&fill->flow->trust, fill->id_of_caller, fill->began_ms) ||
         (!is_public && !fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key)))
         return CP_REASON_UNPROVEN;
     if (began_of(fill, &key) > fill->began_ms ||
         (fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &own) && began_of(fill, &own) > fill->began_ms))
         return CP_REASON_OVERTAKEN;
-    if (!rate_take(shared->rate, entry.owner, now_ms) && !MUTANT("rate-off"))
+    if (!rate_take(shared->trust.rate, entry.owner, now_ms) && !MUTANT("rate-off"))
         return CP_REASON_RATE;
     entry.expires_at_ms = now_ms + cp_lifetime_of(&fill->decision, storing->has_hint, storing->hint_ttl_ms) +
                           (lifetime->grace_ms > lifetime->stale_if_error_ms ? lifetime->grace_ms : lifetime->stale_if_error_ms);
@@ -147,7 +148,7 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
     if (text->n > shared->max_entry_bytes)
         return CP_REASON_LARGE;
     entry.body = buf_span(text);
-    return store_put(shared->store, &key, &entry) ? CP_REASON_NONE : CP_REASON_QUEUE;
+    return store_put(shared->trust.store, &key, &entry) ? CP_REASON_NONE : CP_REASON_QUEUE;
 }
 
 /* Most answers that are not kept have nothing to take away, and a look is cheaper than a transaction. What was fetched later stays. */
@@ -156,7 +157,7 @@ static void drop(struct fill *fill, const struct cp_key *key)
     int64_t began_ms = began_of(fill, key);
 
     if (began_ms != NOTHING_THERE && began_ms <= fill->began_ms)
-        store_delete(fill->flow->shared->store, key);
+        store_delete(fill->flow->shared->trust.store, key);
 }
 
 /* What lay there for this caller alone is not the newest answer any more. */
@@ -182,12 +183,12 @@ static void drop_public(struct fill *fill, bool first_page_too)
  * has. What everybody has goes only if he was let in before: else it may be his refusal alone. */
 static void refused(struct fill *fill)
 {
-    if (admission_is_granted(fill->flow, fill->id_of_caller, fill->keys.grant, now_of(fill)))
+    if (admission_is_granted(&fill->flow->trust, fill->id_of_caller, fill->keys.grant, now_of(fill)))
         drop_public(fill, false);
     drop_private(fill);
     /* strangers have nothing to take back, and shall leave no marks among others' proofs */
-    if (admission_is_known(fill->flow, fill->id_of_caller))
-        admission_withdraw(fill->flow, fill->keys.grant, now_of(fill));
+    if (admission_is_known(&fill->flow->trust, fill->id_of_caller))
+        admission_withdraw(&fill->flow->trust, fill->keys.grant, now_of(fill));
 }
 
 /* Servers that could not read a request, or would not, have no id to answer. */
@@ -213,7 +214,7 @@ static void keep(struct fill *fill, const struct cp_answer *answer, const struct
     if (was_refused)
         refused(fill);
     else if (is_result && fill->reply.status == 200)
-        admission_grant(fill->flow, fill->id_of_caller, fill->keys.grant, fill->began_ms);
+        admission_grant(&fill->flow->trust, fill->id_of_caller, fill->keys.grant, fill->began_ms);
     if (fill->kind == FILL_WATCH)
         fill->decision.action = CP_ACTION_LOOKUP;
     if (!fill->is_doubtful)
@@ -272,7 +273,7 @@ static void judge(struct fill *fill, const struct cp_answer *answer)
         fill->is_accepted = fill->reply.status == 200 && fill->reply.id_matches && answer->has_result && !answer->has_error;
         if (!fill->is_accepted)
             break;
-        admission_learn(fill->flow, fill->id_of_caller,
+        admission_learn(&fill->flow->trust, fill->id_of_caller,
                         &(struct admission_facts){.status = 200, .proves = true, .is_probe = true, .began_ms = fill->began_ms},
                         now_of(fill));
         /* not if something ended since it was asked */
@@ -319,7 +320,7 @@ void fill_event(struct fill *fill, struct span data, bool lost)
 
 void fill_withdraw(struct fill *fill)
 {
-    struct store *store = fill->flow->shared->store;
+    struct store *store = fill->flow->shared->trust.store;
     struct cp_key key;
 
     if (!fill->is_stored)

@@ -5,7 +5,8 @@
 #ifndef MCPCACHED_FLOW_FILL_H
 #define MCPCACHED_FLOW_FILL_H
 
-#include "sidecar/flow/admission.h"
+#include "sidecar/flow/flow.h"
+#include "sidecar/trust/admission.h"
 
 /* The names under which an answer may lie; the private one still to be bound to the epochs of whoever asks (fill_bind). */
 struct fill_keys {

@@ -4,10 +4,7 @@
 #ifndef MCPCACHED_FLOW_FLOW_H
 #define MCPCACHED_FLOW_FLOW_H
 
-#include "sidecar/flow/proofs.h"
-#include "sidecar/flow/rate.h"
-#include "sidecar/flow/standing.h"
-#include "sidecar/store/store.h"
+#include "sidecar/trust/trust.h"
 #include "sidecar/upstream/upstream.h"
 
 #include <h2o.h>
@@ -21,32 +18,22 @@ struct probe_registry;
 struct wire_request;
 
 struct flow_shared {
-    struct store *store;
-    struct cp_policy *policy;
+    struct trust_shared trust;
     /* any thread */
-    struct standings *standings;
-    struct standings *ended_sessions; /* by the id alone: ended for every principal */
-    struct proofs *proofs;
-    struct rate *rate;
     struct probe_registry *probe_registry;
     struct flow **flows; /* FLOWS_MAX; under the registry's lock */
-    /* when the upstream was last noted to ask somebody for credentials, or to refuse somebody; 0: never */
-    _Atomic int64_t *challenged_ms;
     atomic_size_t *open_streams;
     struct upstream_options upstream;
     struct span host; /* Host sent upstream; absent: the client's own */
-    char *const *allowed_origins;
-    size_t allowed_origin_count;
     size_t max_entry_bytes, max_key_bytes, max_streams;
     uint32_t max_depth; /* of a request body */
 };
 
 struct flow {
     const struct flow_shared *shared;
+    struct trust trust;
     h2o_context_t *ctx;
     struct upstream *upstream;
-    struct store_reader *reader;
-    struct cp_keyer *keyer;
     h2o_linklist_t exchanges; /* under way, for shutdown */
     size_t exchange_count;
     size_t detached_count, detached_max; /* exchanges that run on without their client */
@@ -56,13 +43,11 @@ struct flow {
     h2o_multithread_receiver_t probe_receiver;
     /* scratch, valid within one callback */
     struct cp_json_doc request_doc, reply_doc;
-    struct buf params, mcp_params, vary, text, claims;
+    struct buf params, mcp_params, vary, text;
 };
 
 /* 0 or -errno. */
 int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detached_max, struct flow **ret);
-/* The upstream was seen to challenge: remembered, also over restarts. */
-void flow_note_challenge(struct flow *flow, int64_t now_ms);
 /* What Host says upstream. */
 struct span flow_host(const struct flow *flow, const struct wire_request *wire);
 /* store_get for a request: what is found lives in its pool. */

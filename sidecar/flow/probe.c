@@ -8,8 +8,8 @@
  * Thread: the flow's loop; the registry has a mutex, held for a search of a short list. */
 #include "sidecar/flow/probe.h"
 
-#include "sidecar/flow/admission.h"
-#include "sidecar/flow/counts.h"
+#include "sidecar/trust/admission.h"
+#include "sidecar/counts.h"
 #include "sidecar/flow/exchange.h"
 #include "sidecar/flow/request.h"
 #include "sidecar/wire/downstream.h"
@@ -188,7 +188,7 @@ static void on_answered(void *ctx, bool is_accepted)
     if (is_accepted)
         counts_add(COUNT_PROBE_ACCEPTED);
     else
-        admission_mute(flow, &probe->identity, store_now_ms(flow->shared->store));
+        admission_mute(&flow->trust, &probe->identity, store_now_ms(flow->shared->trust.store));
     is_accepted |= MUTANT("probe-always-true");
     probe->exchange = NULL;
     release(flow->shared->probe_registry, flow->shared, probe->name, is_accepted);

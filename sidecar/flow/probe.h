@@ -6,7 +6,8 @@
 #ifndef MCPCACHED_FLOW_PROBE_H
 #define MCPCACHED_FLOW_PROBE_H
 
-#include "sidecar/flow/caller.h"
+#include "sidecar/flow/flow.h"
+#include "sidecar/trust/caller.h"
 
 /* Which probes are under way, and which loops want to hear of them. */
 struct probe_registry;

@@ -33,7 +33,7 @@ static bool is_mirror(struct span name, const struct cp_message *message)
  * neither inert nor part of the principal. What reaches the upstream is keyed, or it is known to change nothing. */
 static int add_vary(struct flow *flow, h2o_req_t *req, const struct cp_message *message, struct buf *out)
 {
-    const struct cp_policy *policy = flow->shared->policy;
+    const struct cp_policy *policy = flow->shared->trust.policy;
     int r = 0;
 
     out->n = 0;
@@ -90,25 +90,25 @@ static enum cp_reason make_keys(struct flow *flow, h2o_req_t *req, struct wire_r
         return CP_REASON_KEY_SIZE;
     if (flow->params.n > flow->shared->max_key_bytes)
         return CP_REASON_KEY_SIZE;
-    admission_grant_name(flow, &caller->id, message, ret->grant);
+    admission_grant_name(&flow->trust, &caller->id, message, ret->grant);
     question.params = present(&flow->params);
     question.mcp_params = present(&flow->mcp_params);
     question.vary = present(&flow->vary);
     if ((ret->has_private = decision->may_private)) {
         share.scope = decision->private_scope;
         question.client = share.scope != CP_SCOPE_SESSION ? client : SPAN_ABSENT;
-        cp_key_of(flow->keyer, &question, &share, &ret->private_key);
+        cp_key_of(flow->trust.keyer, &question, &share, &ret->private_key);
     }
     if ((ret->has_public = decision->may_public)) {
         share.scope = CP_SCOPE_PUBLIC;
         question.client = client;
-        cp_key_of(flow->keyer, &question, &share, &ret->public_key);
+        cp_key_of(flow->trust.keyer, &question, &share, &ret->public_key);
         if (is_later_page(message)) {
             flow->params.n = 0;
             if (cp_message_canonical_first_page(message, &flow->params) != 0)
                 return CP_REASON_KEY_SIZE;
             question.params = present(&flow->params);
-            cp_key_of(flow->keyer, &question, &share, &ret->first_page);
+            cp_key_of(flow->trust.keyer, &question, &share, &ret->first_page);
             ret->has_first_page = true;
         }
     }
@@ -168,7 +168,7 @@ static void answer_hit(struct flow *flow, h2o_req_t *req, const struct wire_requ
         .outcome = CP_OUTCOME_HIT,
         .rule = decision->rule != NULL ? decision->rule->pattern : NULL,
         .status = 200,
-        .ms = store_now_ms(flow->shared->store) - now_ms,
+        .ms = store_now_ms(flow->shared->trust.store) - now_ms,
         .bytes = entry->body.n,
     });
     reply_hit_send(req, &hit);
@@ -208,7 +208,7 @@ static void refuse_disagreement(h2o_req_t *req, const struct wire_request *wire,
  * alone. A preflight asks for no data. */
 static bool is_foreign(const struct flow *flow, const struct wire_request *wire)
 {
-    return flow->shared->allowed_origin_count != 0 && !caller_is_allowed_origin(flow->shared, wire) &&
+    return flow->shared->trust.allowed_origin_count != 0 && !caller_is_allowed_origin(&flow->shared->trust, wire) &&
            !span_eq(wire->method, SPAN("OPTIONS"));
 }
 
@@ -249,7 +249,7 @@ static void pass(struct flow *flow, h2o_req_t *req, struct exchange_plan *plan)
             refuse_origin(req, plan->wire, NULL);
             return;
         }
-        caller_identify(flow, req, plan->wire, plan->now_ms, &id);
+        caller_identify(&flow->trust, req, plan->wire, plan->now_ms, &id);
         plan->id = &id;
     }
     forward(flow, req, plan);
@@ -268,7 +268,7 @@ static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
         .wire = &wire,
         .outcome = CP_OUTCOME_BYPASS,
         .reason = CP_REASON_METHOD,
-        .now_ms = store_now_ms(flow->shared->store),
+        .now_ms = store_now_ms(flow->shared->trust.store),
     };
     bool is_found;
 
@@ -284,12 +284,12 @@ static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
         refuse_origin(req, &wire, &message);
         return;
     }
-    caller_read(flow, req, &wire, &message, plan.now_ms, &caller);
+    caller_read(&flow->trust, req, &wire, &message, plan.now_ms, &caller);
     plan.message = &message;
     plan.caller = &caller;
     plan.id = &caller.id;
 
-    cp_decide(flow->shared->policy, &message, &caller.facts, &decision);
+    cp_decide(flow->shared->trust.policy, &message, &caller.facts, &decision);
     plan.reason = decision.reason;
     if (decision.action == CP_ACTION_WRITE)
         plan.outcome = CP_OUTCOME_WRITE;
@@ -308,7 +308,7 @@ static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
 
     is_found = find(flow, req, &decision, &keys, &caller.id, plan.now_ms, &entry, &age);
     if (is_found) {
-        switch (admission_of(flow, &caller.id, keys.grant, &entry, telling == PROBED_WELL, plan.now_ms)) {
+        switch (admission_of(&flow->trust, &caller.id, keys.grant, &entry, telling == PROBED_WELL, plan.now_ms)) {
         case ADMISSION_PROVEN:
             if (caller.agrees)
                 answer_hit(flow, req, &wire, &message, &caller, &decision, &entry, &age, plan.now_ms);
@@ -318,7 +318,7 @@ static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
                 break;
             return;
         case ADMISSION_LAPSED:
-            if (telling == FIRST && caller.agrees && flow->shared->policy->probe &&
+            if (telling == FIRST && caller.agrees && flow->shared->trust.policy->probe &&
                 probe_join(flow, req, &wire, &message, &caller, plan.now_ms))
                 return;
             plan.reason = CP_REASON_UNPROVEN;
@@ -340,7 +340,7 @@ static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
     plan.outcome = CP_OUTCOME_MISS;
     plan.decision = &decision;
     plan.keys = &keys;
-    plan.owner = caller_owner(flow, req, &caller.id);
+    plan.owner = caller_owner(&flow->trust, req, &caller.id);
     forward(flow, req, &plan);
 }
 

@@ -7,7 +7,7 @@
 #include "cachepolicy/cachepolicy.h"
 #include "sidecar/base/clock.h"
 #include "sidecar/base/log.h"
-#include "sidecar/flow/counts.h"
+#include "sidecar/counts.h"
 #include "sidecar/front/refusal.h"
 #include "sidecar/wire/framing.h"
 

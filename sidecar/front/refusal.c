@@ -3,7 +3,7 @@
 #include "sidecar/front/refusal.h"
 
 #include "sidecar/base/log.h"
-#include "sidecar/flow/counts.h"
+#include "sidecar/counts.h"
 #include "sidecar/front/connection.h"
 #include "sidecar/wire/reply.h"
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What admission rests on: standings (sidecar/flow/standing.c, in memory), proofs (proofs.c), rates (rate.c). */
+/* What admission rests on: standings (sidecar/trust/standing.c, in memory), proofs (proofs.c), rates (rate.c). */
 #include "unit.h"
 
-#include "sidecar/flow/proofs.h"
-#include "sidecar/flow/rate.h"
-#include "sidecar/flow/standing.h"
+#include "sidecar/trust/proofs.h"
+#include "sidecar/trust/rate.h"
+#include "sidecar/trust/standing.h"
 
 static void name_of(uint64_t number, uint8_t ret[16])
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Counts. Thread: any. */
-#include "sidecar/flow/counts.h"
+#include "sidecar/counts.h"
 
 #include "sidecar/base/log.h"
 #include "sidecar/base/stats.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who asks. Not here: whether he is let in (admission.c). Always: every header that commonly carries a credential is part of the principal, whether the policy names it or not, because it
  * reaches the upstream and an answer may depend on it; the policy can only add to them. A header that is not in this list and not inert is part of every key
- * (request.c), so an unknown credential costs hits, never secrets. Thread: the flow's loop. */
-#include "sidecar/flow/caller.h"
+ * (request.c), so an unknown credential costs hits, never secrets. Thread: the loop that trust belongs to. */
+#include "sidecar/trust/caller.h"
 
 /* Named in no policy and still part of everybody's principal: what commonly carries a credential, or the name that a gateway in front gave to whoever it
  * authenticated. One more costs hits at most; one less could cost secrets. */
@@ -71,9 +71,9 @@ uint64_t identity_owner(const struct identity *id)
 }
 
 /* Every credential header, Authorization first, then what the policy adds. */
-static size_t gather(struct flow *flow, h2o_req_t *req, struct cp_credential credentials[CREDENTIALS_MAX])
+static size_t gather(struct trust *trust, h2o_req_t *req, struct cp_credential credentials[CREDENTIALS_MAX])
 {
-    const struct cp_policy *policy = flow->shared->policy;
+    const struct cp_policy *policy = trust->shared->policy;
     size_t count = CREDENTIAL_COUNT;
 
     for (size_t i = 0; i != CREDENTIAL_COUNT; ++i)
@@ -95,21 +95,21 @@ static size_t gather(struct flow *flow, h2o_req_t *req, struct cp_credential cre
 }
 
 /* Who the token says he is, in the place of the token. Unverified: his entries are found by it, and served only to a credential that the upstream accepts. */
-static bool read_claims(struct flow *flow, struct cp_credential *credentials, size_t count, struct identity *ret)
+static bool read_claims(struct trust *trust, struct cp_credential *credentials, size_t count, struct identity *ret)
 {
     static const struct span claims_name = SPAN_OF("authorization claims");
-    const struct cp_policy *policy = flow->shared->policy;
+    const struct cp_policy *policy = trust->shared->policy;
 
-    flow->claims.n = 0;
-    if (cp_token_claims(&flow->reply_doc, &flow->text, credentials[0].value, policy->identity_claims, policy->identity_claim_count,
-                        &flow->claims) != 0)
+    trust->claims.n = 0;
+    if (cp_token_claims(&trust->doc, &trust->text, credentials[0].value, policy->identity_claims, policy->identity_claim_count,
+                        &trust->claims) != 0)
         return false;
-    credentials[0] = (struct cp_credential){claims_name, buf_span(&flow->claims)};
-    cp_principal_of(flow->keyer, credentials, count, &ret->principal);
+    credentials[0] = (struct cp_credential){claims_name, buf_span(&trust->claims)};
+    cp_principal_of(trust->keyer, credentials, count, &ret->principal);
     return true;
 }
 
-uint64_t caller_owner(struct flow *flow, h2o_req_t *req, const struct identity *id)
+uint64_t caller_owner(struct trust *trust, h2o_req_t *req, const struct identity *id)
 {
     struct span authorization = wire_header(req, SPAN("authorization"));
     uint8_t digest[16];
@@ -117,7 +117,7 @@ uint64_t caller_owner(struct flow *flow, h2o_req_t *req, const struct identity *
 
     if (authorization.p == NULL)
         return identity_owner(id);
-    cp_digest_of(flow->keyer, "owner", authorization, digest);
+    cp_digest_of(trust->keyer, "owner", authorization, digest);
     memcpy(&owner, digest, sizeof(owner));
     return owner;
 }
@@ -149,9 +149,9 @@ static bool is_of_the_question(struct span name)
            span_eq(name, SPAN("last-event-id")) || (name.n > 10 && memcmp(name.p, "mcp-param-", 10) == 0);
 }
 
-static void read_place(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, uint8_t ret[16])
+static void read_place(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, uint8_t ret[16])
 {
-    struct buf *text = &flow->text;
+    struct buf *text = &trust->text;
     int r;
 
     text->n = 0;
@@ -161,12 +161,12 @@ static void read_place(struct flow *flow, h2o_req_t *req, const struct wire_requ
         const h2o_header_t *h = &req->headers.entries[i];
         struct span name = {h->name->base, h->name->len};
 
-        if (!wire_is_inert(name) && !is_of_the_question(name) && !caller_is_credential(flow->shared->policy, name))
+        if (!wire_is_inert(name) && !is_of_the_question(name) && !caller_is_credential(trust->shared->policy, name))
             r = caller_add_header(text, name, (struct span){h->value.base != NULL ? h->value.base : "", h->value.len});
     }
     if (r != 0)
         h2o_fatal("no memory");
-    cp_digest_of(flow->keyer, "place", buf_span(text), ret);
+    cp_digest_of(trust->keyer, "place", buf_span(text), ret);
 }
 
 static int64_t real_s(h2o_req_t *req)
@@ -174,34 +174,34 @@ static int64_t real_s(h2o_req_t *req)
     return (int64_t)h2o_get_timestamp(req->conn->ctx, NULL, NULL)->tv_sec;
 }
 
-static int64_t expiry_of(struct flow *flow, struct span authorization)
+static int64_t expiry_of(struct trust *trust, struct span authorization)
 {
     struct cp_token token;
 
     if (authorization.p == NULL)
         return -1;
-    cp_token_read(&flow->reply_doc, &flow->text, authorization, &token);
+    cp_token_read(&trust->doc, &trust->text, authorization, &token);
     return token.has_exp ? token.exp_s : -1;
 }
 
-static void read_standing(struct flow *flow, struct span authorization, int64_t now_ms, struct identity *ret)
+static void read_standing(struct trust *trust, struct span authorization, int64_t now_ms, struct identity *ret)
 {
-    struct standings *standings = flow->shared->standings;
+    struct standings *standings = trust->shared->standings;
     struct standing standing;
 
     standings_get(standings, ret->credential.bytes, &standing);
     /* read once, then remembered with the standing */
-    ret->exp_s = standing.epoch != 0 ? standing.exp_s : expiry_of(flow, authorization);
+    ret->exp_s = standing.epoch != 0 ? standing.exp_s : expiry_of(trust, authorization);
     if (standing.epoch == 0 && !ret->has_claims)
-        standing_recall(flow, ret->credential.bytes, ret->exp_s, now_ms, &standing);
+        standing_recall(trust, ret->credential.bytes, ret->exp_s, now_ms, &standing);
     ret->epochs[0] = ret->principal_epoch = standing.epoch;
     if (ret->has_claims) {
-        standing_recall(flow, ret->principal.bytes, ret->exp_s, now_ms, &standing);
+        standing_recall(trust, ret->principal.bytes, ret->exp_s, now_ms, &standing);
         ret->principal_epoch = standing.epoch;
     }
 }
 
-static void read_session(struct flow *flow, struct span session_id, int64_t now_ms, struct identity *id, struct session *ret)
+static void read_session(struct trust *trust, struct span session_id, int64_t now_ms, struct identity *id, struct session *ret)
 {
     struct standing standing, by_id;
     uint8_t name[16];
@@ -211,10 +211,10 @@ static void read_session(struct flow *flow, struct span session_id, int64_t now_
     if (session_id.p == NULL)
         return;
     id->has_session = true;
-    cp_digest_of(flow->keyer, "session", session_id, id->session);
+    cp_digest_of(trust->keyer, "session", session_id, id->session);
     identity_session_name(id, name);
-    standing_recall(flow, name, -1, now_ms, &standing);
-    standings_get(flow->shared->ended_sessions, id->session, &by_id);
+    standing_recall(trust, name, -1, now_ms, &standing);
+    standings_get(trust->shared->ended_sessions, id->session, &by_id);
     is_over = standing.since_ms <= by_id.ended_ms && !MUTANT("session-end-ignored");
     if (standing.epoch != 0 && !is_over)
         id->epochs[1] = standing.epoch;
@@ -223,36 +223,36 @@ static void read_session(struct flow *flow, struct span session_id, int64_t now_
     ret->version[sizeof(ret->version) - 1] = '\0';
 }
 
-static void identify(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, struct span session_id, int64_t now_ms,
+static void identify(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, struct span session_id, int64_t now_ms,
                      struct identity *ret, struct session *ret_session)
 {
     struct cp_credential credentials[CREDENTIALS_MAX];
-    size_t count = gather(flow, req, credentials);
+    size_t count = gather(trust, req, credentials);
     struct span authorization = credentials[0].value;
 
     *ret = (struct identity){.exp_s = -1};
-    cp_principal_of(flow->keyer, credentials, count, &ret->credential);
+    cp_principal_of(trust->keyer, credentials, count, &ret->credential);
     if (MUTANT("key-without-caller"))
         ret->credential = (struct cp_principal){.is_anonymous = ret->credential.is_anonymous};
     ret->principal = ret->credential;
-    if (flow->shared->policy->identity_claim_count != 0 && authorization.p != NULL)
-        ret->has_claims = read_claims(flow, credentials, count, ret);
-    read_standing(flow, authorization, now_ms, ret);
+    if (trust->shared->policy->identity_claim_count != 0 && authorization.p != NULL)
+        ret->has_claims = read_claims(trust, credentials, count, ret);
+    read_standing(trust, authorization, now_ms, ret);
     if (MUTANT("claims-unadmitted") && ret->has_claims)
         ret->credential = ret->principal;
-    read_place(flow, req, wire, ret->place);
+    read_place(trust, req, wire, ret->place);
     ret->has_expired = ret->exp_s >= 0 && real_s(req) >= ret->exp_s;
-    read_session(flow, session_id, now_ms, ret, ret_session);
+    read_session(trust, session_id, now_ms, ret, ret_session);
 }
 
-void caller_identify(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret)
+void caller_identify(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret)
 {
     struct session negotiated;
 
-    identify(flow, req, wire, wire->session, now_ms, ret, &negotiated);
+    identify(trust, req, wire, wire->session, now_ms, ret, &negotiated);
 }
 
-bool caller_is_allowed_origin(const struct flow_shared *shared, const struct wire_request *wire)
+bool caller_is_allowed_origin(const struct trust_shared *shared, const struct wire_request *wire)
 {
     if (wire->origin.p == NULL)
         return true;
@@ -264,16 +264,16 @@ bool caller_is_allowed_origin(const struct flow_shared *shared, const struct wir
     return MUTANT("origin-ignored");
 }
 
-void caller_learn_session(struct flow *flow, struct identity *id, struct span session_id, const struct session *session,
+void caller_learn_session(struct trust *trust, struct identity *id, struct span session_id, const struct session *session,
                           int64_t began_ms, int64_t now_ms)
 {
     struct standing standing;
     uint8_t name[16];
 
-    cp_digest_of(flow->keyer, "session", session_id, id->session);
+    cp_digest_of(trust->keyer, "session", session_id, id->session);
     id->has_session = true;
     identity_session_name(id, name);
-    if (standing_accept(flow, name, (const char *)session, -1, began_ms, now_ms, &standing))
+    if (standing_accept(trust, name, (const char *)session, -1, began_ms, now_ms, &standing))
         id->epochs[1] = standing.epoch;
 }
 
@@ -301,17 +301,17 @@ static struct span session_of(const struct wire_request *wire, const struct cp_m
     return wire->session;
 }
 
-void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
+void caller_read(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
                  int64_t now_ms, struct caller *ret)
 {
-    const struct cp_policy *policy = flow->shared->policy;
+    const struct cp_policy *policy = trust->shared->policy;
 
     *ret = (struct caller){.session_id = session_of(wire, message)};
-    identify(flow, req, wire, ret->session_id, now_ms, &ret->id, &ret->session);
+    identify(trust, req, wire, ret->session_id, now_ms, &ret->id, &ret->session);
     ret->facts.has_session = ret->id.has_session;
     ret->facts.is_anonymous = ret->id.principal.is_anonymous;
     ret->facts.accepts_json = wire->accepts_json;
-    ret->facts.origin_allowed = caller_is_allowed_origin(flow->shared, wire);
+    ret->facts.origin_allowed = caller_is_allowed_origin(trust->shared, wire);
     ret->facts.body_is_plain = wire->body_is_plain;
     ret->facts.hides_headers = wire->hides_headers;
     ret->facts.wants_upstream = wire->wants_upstream;

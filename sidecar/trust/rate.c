@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Leaky buckets, as the time at which each will be empty (GCRA). Names that share a bucket share its rate: with CELLS buckets that is rare, and costs
  * misses only. Thread: any. */
-#include "sidecar/flow/rate.h"
+#include "sidecar/trust/rate.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Standings in memory (base/slots.h) and in the store. Not here: whose they are and when they begin and end (admission.c).
  * Always: a name that the table had to forget counts as ended when the last such name of its bucket ended (floors), so forgetting never revives. */
-#include "sidecar/flow/standing.h"
+#include "sidecar/trust/standing.h"
 
 #include "sidecar/base/slots.h"
-#include "sidecar/flow/flow.h"
+#include "sidecar/trust/trust.h"
 
 #include <openssl/rand.h>
 #include <stdatomic.h>
@@ -207,13 +207,13 @@ struct remembered {
     char payload[STANDING_PAYLOAD_BYTES];
 };
 
-static void key_of(struct flow *flow, const uint8_t name[16], struct cp_key *ret)
+static void key_of(struct trust *trust, const uint8_t name[16], struct cp_key *ret)
 {
     struct span text = {(const char *)name, 16};
 
     memcpy(ret->digest, name, 16);
-    cp_digest_of(flow->keyer, "standing entry", text, ret->digest + 16);
-    cp_digest_of(flow->keyer, "standing check", text, ret->check);
+    cp_digest_of(trust->keyer, "standing entry", text, ret->digest + 16);
+    cp_digest_of(trust->keyer, "standing check", text, ret->check);
 }
 
 static void *alloc_from_pool(void *pool, size_t bytes)
@@ -222,7 +222,7 @@ static void *alloc_from_pool(void *pool, size_t bytes)
 }
 
 /* What the store has of name. */
-static bool fetch(struct flow *flow, const uint8_t name[16], int64_t now_ms, struct standing *ret)
+static bool fetch(struct trust *trust, const uint8_t name[16], int64_t now_ms, struct standing *ret)
 {
     struct store_entry entry;
     struct remembered body;
@@ -231,9 +231,9 @@ static bool fetch(struct flow *flow, const uint8_t name[16], int64_t now_ms, str
     bool is_there;
 
     h2o_mem_init_pool(&pool);
-    key_of(flow, name, &key);
-    is_there = store_get(flow->reader, &key, alloc_from_pool, &pool, &entry) == STORE_HIT && entry.method == CP_METHOD_INITIALIZE &&
-               entry.body.n == sizeof(body) && now_ms < entry.expires_at_ms;
+    key_of(trust, name, &key);
+    is_there = store_get(trust->reader, &key, alloc_from_pool, &pool, &entry) == STORE_HIT &&
+               entry.method == CP_METHOD_INITIALIZE && entry.body.n == sizeof(body) && now_ms < entry.expires_at_ms;
     if (is_there) {
         memcpy(&body, entry.body.p, sizeof(body));
         *ret = (struct standing){.epoch = body.epoch, .since_ms = entry.stored_at_ms};
@@ -243,40 +243,40 @@ static bool fetch(struct flow *flow, const uint8_t name[16], int64_t now_ms, str
     return is_there && ret->epoch != 0;
 }
 
-void standing_recall(struct flow *flow, const uint8_t name[16], int64_t exp_s, int64_t now_ms, struct standing *ret)
+void standing_recall(struct trust *trust, const uint8_t name[16], int64_t exp_s, int64_t now_ms, struct standing *ret)
 {
-    struct standings *s = flow->shared->standings;
+    struct standings *s = trust->shared->standings;
     struct standing remembered;
 
     standings_get(s, name, ret);
-    if (ret->epoch != 0 || !fetch(flow, name, now_ms, &remembered))
+    if (ret->epoch != 0 || !fetch(trust, name, now_ms, &remembered))
         return;
     remembered.exp_s = exp_s;
     restore(s, name, &remembered, now_ms, ret);
 }
 
-static void forget(struct flow *flow, const uint8_t name[16])
+static void forget(struct trust *trust, const uint8_t name[16])
 {
     struct cp_key key;
 
-    key_of(flow, name, &key);
-    store_delete(flow->shared->store, &key);
+    key_of(trust, name, &key);
+    store_delete(trust->shared->store, &key);
 }
 
-void standing_remember(struct flow *flow, const uint8_t name[16], const struct standing *standing, int64_t keep_ms)
+void standing_remember(struct trust *trust, const uint8_t name[16], const struct standing *standing, int64_t keep_ms)
 {
     struct standing now;
     struct remembered body;
     struct cp_key key;
 
     /* strangers' standings shall not cost the disk more than strangers' results may; what is to be kept for longer is no stranger's */
-    if (keep_ms <= CP_TTL_MAX_MS && !rate_take(flow->shared->rate, STANDINGS_OWNER, standing->since_ms))
+    if (keep_ms <= CP_TTL_MAX_MS && !rate_take(trust->shared->rate, STANDINGS_OWNER, standing->since_ms))
         return;
     memset(&body, 0, sizeof(body));
     body.epoch = standing->epoch;
     memcpy(body.payload, standing->payload, sizeof(body.payload));
-    key_of(flow, name, &key);
-    store_put(flow->shared->store, &key,
+    key_of(trust, name, &key);
+    store_put(trust->shared->store, &key,
               &(struct store_entry){
                   .body = {(const char *)&body, sizeof(body)},
                   .stored_at_ms = standing->since_ms,
@@ -287,31 +287,31 @@ void standing_remember(struct flow *flow, const uint8_t name[16], const struct s
                   .owner = STANDINGS_OWNER,
               });
     /* it may have ended on another loop meanwhile */
-    standings_get(flow->shared->standings, name, &now);
+    standings_get(trust->shared->standings, name, &now);
     if (now.epoch != standing->epoch)
-        forget(flow, name);
+        forget(trust, name);
 }
 
-bool standing_accept(struct flow *flow, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
+bool standing_accept(struct trust *trust, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
                      int64_t now_ms, struct standing *ret)
 {
     struct standing before;
 
-    standing_recall(flow, name, exp_s, now_ms, &before);
-    if (!standings_accept(flow->shared->standings, name, payload, exp_s, began_ms, now_ms, ret))
+    standing_recall(trust, name, exp_s, now_ms, &before);
+    if (!standings_accept(trust->shared->standings, name, payload, exp_s, began_ms, now_ms, ret))
         return false;
     if (before.epoch != ret->epoch || memcmp(before.payload, ret->payload, sizeof(before.payload)) != 0)
-        standing_remember(flow, name, ret, CP_TTL_MAX_MS);
+        standing_remember(trust, name, ret, CP_TTL_MAX_MS);
     return true;
 }
 
-void standing_end(struct flow *flow, const uint8_t name[16], int64_t now_ms)
+void standing_end(struct trust *trust, const uint8_t name[16], int64_t now_ms)
 {
     struct standing remembered;
 
-    standing_recall(flow, name, -1, now_ms, &remembered);
-    standings_end(flow->shared->standings, name, now_ms);
+    standing_recall(trust, name, -1, now_ms, &remembered);
+    standings_end(trust->shared->standings, name, now_ms);
     /* also what could not be recalled, because something forgotten stood against it */
-    if (remembered.epoch != 0 || fetch(flow, name, now_ms, &remembered))
-        forget(flow, name);
+    if (remembered.epoch != 0 || fetch(trust, name, now_ms, &remembered))
+        forget(trust, name);
 }

@@ -3,15 +3,15 @@
  * was stored on the strength of it: accepted again after an end it gets another one, so whatever lay under the old one is out of reach at once, fills
  * under way included. What is forgotten (the table is bounded, the process may restart) is as good as ended: nothing is ever within reach that should not be.
  * Names are keyed digests. Epochs are also kept in the store, so that what was stored before a restart stays within reach of its owners.
- * Thread: any, except for what takes a flow (its loop). */
-#ifndef MCPCACHED_FLOW_STANDING_H
-#define MCPCACHED_FLOW_STANDING_H
+ * Thread: any, except for what takes a trust (its loop). */
+#ifndef MCPCACHED_TRUST_STANDING_H
+#define MCPCACHED_TRUST_STANDING_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-struct flow;
+struct trust;
 struct standings;
 
 #define STANDING_PAYLOAD_BYTES 32
@@ -43,11 +43,11 @@ void standings_end(struct standings *s, const uint8_t name[16], int64_t now_ms);
 void standings_mark_end(struct standings *s, const uint8_t name[16], int64_t now_ms);
 
 /* The same with what the store remembers from before this process. */
-void standing_recall(struct flow *flow, const uint8_t name[16], int64_t exp_s, int64_t now_ms, struct standing *ret);
+void standing_recall(struct trust *trust, const uint8_t name[16], int64_t exp_s, int64_t now_ms, struct standing *ret);
 /* Keeps it in the store for this long. */
-void standing_remember(struct flow *flow, const uint8_t name[16], const struct standing *standing, int64_t keep_ms);
-bool standing_accept(struct flow *flow, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
+void standing_remember(struct trust *trust, const uint8_t name[16], const struct standing *standing, int64_t keep_ms);
+bool standing_accept(struct trust *trust, const uint8_t name[16], const char *payload, int64_t exp_s, int64_t began_ms,
                      int64_t now_ms, struct standing *ret);
-void standing_end(struct flow *flow, const uint8_t name[16], int64_t now_ms);
+void standing_end(struct trust *trust, const uint8_t name[16], int64_t now_ms);
 
 #endif

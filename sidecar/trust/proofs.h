@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Proofs: when the upstream was last seen to accept something. Each counts only under the epochs (standing.h) in which it was seen, so that an end takes all proofs with it.
  * Names are keyed digests; what a full table forgets has to be proven again. Thread: any. */
-#ifndef MCPCACHED_FLOW_PROOFS_H
-#define MCPCACHED_FLOW_PROOFS_H
+#ifndef MCPCACHED_TRUST_PROOFS_H
+#define MCPCACHED_TRUST_PROOFS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How often each outcome and each reason came, and the sidecar's own doings that no request counts. One name for each, from the table of words
  * (cachepolicy/words.def.h). Thread: any. */
-#ifndef MCPCACHED_FLOW_COUNTS_H
-#define MCPCACHED_FLOW_COUNTS_H
+#ifndef MCPCACHED_COUNTS_H
+#define MCPCACHED_COUNTS_H
 
 #include "cachepolicy/cachepolicy.h"
 

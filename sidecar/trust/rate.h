@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How fast each principal may store: a fixed number of leaky buckets, one for every name that falls into it. Thread: any; no locks. */
-#ifndef MCPCACHED_FLOW_RATE_H
-#define MCPCACHED_FLOW_RATE_H
+#ifndef MCPCACHED_TRUST_RATE_H
+#define MCPCACHED_TRUST_RATE_H
 
 #include <stdbool.h>
 #include <stdint.h>

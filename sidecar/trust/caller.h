@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who asks: identity, session, and the header facts that a decision needs. Thread: the flow's loop. */
-#ifndef MCPCACHED_FLOW_CALLER_H
-#define MCPCACHED_FLOW_CALLER_H
+/* Who asks: identity, session, and the header facts that a decision needs. Thread: the loop that trust belongs to. */
+#ifndef MCPCACHED_TRUST_CALLER_H
+#define MCPCACHED_TRUST_CALLER_H
 
-#include "sidecar/flow/flow.h"
+#include "sidecar/trust/trust.h"
 #include "sidecar/wire/headers.h"
 
 /* What a legacy session negotiated: the payload of its standing. */
@@ -42,24 +42,24 @@ struct caller {
 };
 
 /* A message on the MCP path. */
-void caller_read(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
+void caller_read(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
                  int64_t now_ms, struct caller *ret);
 /* Any other request on it (GET, DELETE). */
-void caller_identify(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret);
+void caller_identify(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret);
 
 /* Whose results count together in the store: everybody's who comes with the same Authorization, whatever else he varies. */
-uint64_t caller_owner(struct flow *flow, h2o_req_t *req, const struct identity *id);
+uint64_t caller_owner(struct trust *trust, h2o_req_t *req, const struct identity *id);
 
 /* Appends a header so that no other list of headers looks the same; value absent: there is none of this name. 0 or -ENOMEM. */
 int caller_add_header(struct buf *out, struct span name, struct span value);
 
-bool caller_is_allowed_origin(const struct flow_shared *shared, const struct wire_request *wire);
+bool caller_is_allowed_origin(const struct trust_shared *shared, const struct wire_request *wire);
 
 /* True for header names (lower case) that are part of the principal. */
 bool caller_is_credential(const struct cp_policy *policy, struct span name);
 
 /* Remembers what a session of this caller negotiated, in an exchange that began at began_ms. */
-void caller_learn_session(struct flow *flow, struct identity *id, struct span session_id, const struct session *session,
+void caller_learn_session(struct trust *trust, struct identity *id, struct span session_id, const struct session *session,
                           int64_t began_ms, int64_t now_ms);
 
 #endif

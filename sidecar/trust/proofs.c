@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Proofs. Not here: of what, and how long each is good for (admission.c). Thread: any. */
-#include "sidecar/flow/proofs.h"
+#include "sidecar/trust/proofs.h"
 
 #include "sidecar/base/slots.h"
 

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What it takes to tell who asks and whether he is let in: the process-wide tables (shared) and one loop's own means (trust).
+ * Thread: shared is immutable after start but for what says otherwise; a trust belongs to its loop. */
+#ifndef MCPCACHED_TRUST_TRUST_H
+#define MCPCACHED_TRUST_TRUST_H
+
+#include "sidecar/store/store.h"
+#include "sidecar/trust/proofs.h"
+#include "sidecar/trust/rate.h"
+#include "sidecar/trust/standing.h"
+
+#include <h2o.h>
+#include <stdatomic.h>
+
+struct trust_shared {
+    struct store *store;
+    struct cp_policy *policy;
+    struct span upstream; /* the configured URL */
+    /* any thread */
+    struct standings *standings;
+    struct standings *ended_sessions; /* by the id alone: ended for every principal */
+    struct proofs *proofs;
+    struct rate *rate;
+    /* when the upstream was last noted to ask somebody for credentials, or to refuse somebody; 0: never */
+    _Atomic int64_t *challenged_ms;
+    char *const *allowed_origins;
+    size_t allowed_origin_count;
+};
+
+struct trust {
+    const struct trust_shared *shared;
+    struct store_reader *reader;
+    struct cp_keyer *keyer;
+    /* scratch, valid within one callback */
+    struct cp_json_doc doc;
+    struct buf text, claims;
+};
+
+/* 0 or -errno. */
+int trust_init(struct trust *trust, const struct trust_shared *shared);
+void trust_done(struct trust *trust);
+
+#endif
