@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "fault.h"
+#include "generations.h"
 #include "local.h"
 #include "state.h"
 #include "writer.h"
@@ -14,6 +15,7 @@
 struct store {
     struct state state;
     struct fault_mark mark;
+    struct generations generations;
     struct local local;
     struct writer *writer; /* owned */
     char data_path[PATH_MAX];

@@ -25,10 +25,23 @@ struct store_options {
 
 struct store_counters {
     uint64_t puts, put_drops, overwrites, commits, evicted_live, evicted_dead, purged, swept, map_full, verify_failures, errors;
+    uint64_t reclaimed;     /* deleted after they were purged by a raise */
     uint64_t evicted_share; /* of those evicted: their owner held more than his share */
     uint64_t wiped;         /* times everything was thrown away: at open (see store_open), or because LMDB could not delete */
     uint64_t entries, pages_used, pages_cap, body_bytes; /* now; the others since store_open */
 };
+
+/* Who or what a purge is about: a keyed digest (cp_subject_of, cp_subject_of_principal), or everything. */
+#define STORE_SUBJECT_ALL  ((uint64_t)1)
+#define STORE_SUBJECTS_MAX 40 /* of one entry */
+
+enum store_raise {
+    STORE_RAISE_HARD, /* what is older is never served again */
+    STORE_RAISE_SOFT, /* what is older is stale: good for grace and for errors only */
+};
+
+/* Worse is greater. */
+enum store_validity { STORE_VALID, STORE_SOFT_PURGED, STORE_PURGED };
 
 /* An entry as the runtime sees it. */
 struct store_entry {
@@ -43,7 +56,11 @@ struct store_entry {
     uint8_t scope;               /* enum cp_scope */
     uint8_t method;              /* enum cp_method */
     uint32_t cost_ms;            /* what the fetch took */
-    struct span name;            /* tool name or URI, for purge and listing; at most 511 bytes kept; on get from `alloc` too */
+    struct span name;            /* tool name or URI, for listing; at most 511 bytes kept; on get from `alloc` too */
+    uint64_t generation;         /* store_generation when the fetch began; not above what it is now, or the put is refused */
+    const uint64_t *subjects;    /* whose raise purges it, besides STORE_SUBJECT_ALL's; put: borrowed; get: from `alloc` */
+    size_t subject_count;        /* more than STORE_SUBJECTS_MAX: the put is refused */
+    bool is_negative;            /* the body is an error that is kept for a moment */
 };
 
 enum store_lookup {
@@ -80,6 +97,21 @@ bool store_put(struct store *store, const struct cp_key *key, const struct store
 void store_delete(struct store *store, const struct cp_key *key);
 /* Waits until everything queued so far is committed. For tests and shutdown; not for loops. */
 void store_flush(struct store *store);
+
+/* ---- purging ---- */
+
+/* The number of the latest raise. Noted when a fetch begins, it goes with what was fetched (store_entry.generation). Thread: any. */
+uint64_t store_generation(const struct store *store);
+/* Purges what has this subject and began before now; returns its number. Once it returned, every store_validity_of says so, in whatever thread, and a generation noted
+ * from then on is not below it; and it outlives the process, however that ends. Thread: any, lock-free, one cache line. */
+uint64_t store_raise(struct store *store, uint64_t subject, enum store_raise how);
+/* The worst that was raised after generation for any of the subjects, or for all. Thread: any, lock-free. */
+enum store_validity store_validity_of(const struct store *store, uint64_t generation, const uint64_t *subjects, size_t count);
+/* Entries that have each of these n subjects (STORE_SUBJECT_ALL: any entry has it) and are not purged by now, softly or not at all; *ret_bytes: their bodies. Waits for
+ * what is queued, then reads in bounded steps: not for loops. Entries of method CP_METHOD_INITIALIZE are no results: never counted. Thread: any. */
+uint64_t store_count(struct store *store, const uint64_t *subjects, size_t n, uint64_t *ret_bytes);
+/* Asks the writer to delete, in bounded steps, what is purged; by itself it does so some time after a raise. Never of method CP_METHOD_INITIALIZE. Thread: any. */
+void store_reclaim(struct store *store);
 
 void store_counters_get(struct store *store, struct store_counters *ret);
 
