@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decisions: may this call be answered from the store, may this reply go into it, is this entry fresh now.
  * Not here: which rule speaks (rule.c), what the key is made of (key.c), generations and hit-for-miss marks (the runtime).
- * Always: whether a call is a write depends on the policy and on the body alone, never on a header that a stranger may leave out;
- * what is not plainly allowed is forwarded; hints and replies narrow who may share, only the policy widens. Thread: any. */
+ * Always: whether a call is a write depends on the policy, the server's annotation and the body alone, never on a header that a stranger may leave out;
+ * an annotation takes caching away and never grants it; what is not plainly allowed is forwarded; hints and replies narrow who may share, only the policy widens. Thread: any. */
 #include "decide.h"
 
 #include "mutant.h"
@@ -56,9 +56,52 @@ static void bypass(struct cp_decision *ret, enum cp_reason reason)
     ret->reason = reason;
 }
 
-/* Who speaks, and for how long. False: ret says why the story ends here. Reads nothing but policy and body. */
-static bool choose_rule(const struct cp_policy *policy, const struct cp_message *message, enum family family,
+static bool is_write(struct cp_decision *ret, enum cp_reason reason)
+{
+    ret->action = CP_ACTION_WRITE;
+    ret->reason = reason;
+    return false;
+}
+
+/* The same for a tool. */
+static bool choose_tool(const struct cp_policy *policy, const struct cp_message *message, enum cp_annotation annotation,
                         struct cp_decision *ret)
+{
+    bool is_vetoed = annotation == CP_ANNOTATION_VETO && !MUTANT("veto-ignored");
+
+    if (message->name.p == NULL) {
+        bypass(ret, CP_REASON_MALFORMED);
+        return false;
+    }
+    ret->rule = cp_policy_tool(policy, message->name);
+    if (ret->rule == NULL) {
+        if (!policy->unlisted_neutral && annotation != CP_ANNOTATION_READ_ONLY)
+            return is_write(ret, CP_REASON_UNLISTED);
+        /* the operator's word for all that he did not name is weaker than the server's for this one */
+        if (is_vetoed)
+            return is_write(ret, CP_REASON_ANNOTATION);
+        bypass(ret, CP_REASON_NO_RULE);
+        return false;
+    }
+    switch (ret->rule->kind) {
+    case CP_TOOL_WRITE:
+        return is_write(ret, CP_REASON_WRITE);
+    case CP_TOOL_NEUTRAL:
+        bypass(ret, CP_REASON_OFF);
+        return false;
+    case CP_TOOL_CACHE:
+        break;
+    }
+    if (is_vetoed && !ret->rule->despite_annotations)
+        return is_write(ret, CP_REASON_ANNOTATION);
+    ret->ttl_mode = ret->rule->ttl_mode;
+    ret->lifetime = ret->rule->lifetime;
+    return true;
+}
+
+/* Who speaks, and for how long. False: ret says why the story ends here. Reads nothing but policy, annotation and body. */
+static bool choose_rule(const struct cp_policy *policy, const struct cp_message *message, enum family family,
+                        enum cp_annotation annotation, struct cp_decision *ret)
 {
     switch (family) {
     case FAMILY_NONE:
@@ -83,36 +126,9 @@ static bool choose_rule(const struct cp_policy *policy, const struct cp_message 
         ret->lifetime = ret->rule != NULL ? ret->rule->lifetime : policy->resources;
         return true;
     case FAMILY_CALL:
-        break;
+        return choose_tool(policy, message, annotation, ret);
     }
-    if (message->name.p == NULL) {
-        bypass(ret, CP_REASON_MALFORMED);
-        return false;
-    }
-    ret->rule = cp_policy_tool(policy, message->name);
-    if (ret->rule == NULL) {
-        if (policy->unlisted_neutral) {
-            bypass(ret, CP_REASON_NO_RULE);
-        } else {
-            ret->action = CP_ACTION_WRITE;
-            ret->reason = CP_REASON_UNLISTED;
-        }
-        return false;
-    }
-    switch (ret->rule->kind) {
-    case CP_TOOL_WRITE:
-        ret->action = CP_ACTION_WRITE;
-        ret->reason = CP_REASON_WRITE;
-        return false;
-    case CP_TOOL_NEUTRAL:
-        bypass(ret, CP_REASON_OFF);
-        return false;
-    case CP_TOOL_CACHE:
-        break;
-    }
-    ret->ttl_mode = ret->rule->ttl_mode;
-    ret->lifetime = ret->rule->lifetime;
-    return true;
+    return false;
 }
 
 /* Why the policy can give this call no lifetime, or NONE. */
@@ -130,6 +146,11 @@ static enum cp_reason why_no_lifetime(const struct cp_decision *decision)
     return CP_REASON_OFF;
 }
 
+static bool is_controlled(const struct cp_rule *rule)
+{
+    return rule == NULL || rule->client_control;
+}
+
 static enum cp_reason why_caller_goes_upstream(const struct cp_caller *caller, const struct cp_rule *rule)
 {
     if (caller->hides_headers)
@@ -138,7 +159,7 @@ static enum cp_reason why_caller_goes_upstream(const struct cp_caller *caller, c
         return CP_REASON_ACCEPT;
     if (!caller->origin_allowed)
         return CP_REASON_ORIGIN;
-    if (caller->wants_upstream && (rule == NULL || rule->client_control))
+    if (caller->no_store && is_controlled(rule))
         return CP_REASON_CLIENT_CONTROL;
     if (caller->has_proof)
         return CP_REASON_PROOF;
@@ -192,10 +213,12 @@ void cp_decide(const struct cp_policy *policy, const struct cp_message *message,
     }
     enum family family = family_of(message->method);
     if (message->is_malformed) {
+        if (family == FAMILY_CALL && message->name.p != NULL)
+            ret->rule = cp_policy_tool(policy, message->name);
         bypass(ret, CP_REASON_MALFORMED);
         return;
     }
-    if (!choose_rule(policy, message, family, ret))
+    if (!choose_rule(policy, message, family, caller->annotation, ret))
         return;
 
     bool is_legacy = message->era == CP_ERA_LEGACY;
@@ -214,6 +237,7 @@ void cp_decide(const struct cp_policy *policy, const struct cp_message *message,
         reason = why_no_lifetime(ret);
     if (reason == CP_REASON_NONE && (policy->observe || (ret->rule != NULL && ret->rule->observe)))
         reason = CP_REASON_OBSERVE;
+    ret->only_if_cached = reason == CP_REASON_NONE && caller->only_if_cached && is_controlled(ret->rule);
     if (reason == CP_REASON_NONE)
         reason = why_caller_goes_upstream(caller, ret->rule);
 
@@ -225,6 +249,10 @@ void cp_decide(const struct cp_policy *policy, const struct cp_message *message,
     if (reason == CP_REASON_NONE && !ret->may_public && !ret->may_private)
         reason = CP_REASON_ANONYMOUS;
 
+    /* The one who asks past the store renews what lies there, for all who may look there. */
+    ret->may_store = reason == CP_REASON_NONE;
+    if (reason == CP_REASON_NONE && caller->no_cache && is_controlled(ret->rule))
+        reason = CP_REASON_CLIENT_CONTROL;
     ret->action = reason == CP_REASON_NONE ? CP_ACTION_LOOKUP : CP_ACTION_BYPASS;
     ret->reason = reason;
 }
@@ -248,7 +276,8 @@ static enum cp_reason why_reply_is_not_kept(const struct cp_reply *reply)
 }
 
 /* What the JSON-RPC message says against it. */
-static enum cp_reason why_answer_is_not_kept(enum cp_era era, const struct cp_reply *reply, const struct cp_answer *answer)
+static enum cp_reason why_answer_is_not_kept(enum cp_era era, const struct cp_reply *reply, const struct cp_answer *answer,
+                                             int64_t negative_ttl_ms)
 {
     if (!answer->is_readable || answer->is_batch || answer->has_method || (!answer->has_result && !answer->has_error))
         return CP_REASON_UNREADABLE;
@@ -258,8 +287,6 @@ static enum cp_reason why_answer_is_not_kept(enum cp_era era, const struct cp_re
         return CP_REASON_WRONG_ID;
     if (!answer->is_object)
         return CP_REASON_RESULT_TYPE;
-    if (answer->is_error && !MUTANT("is-error-stored"))
-        return CP_REASON_IS_ERROR;
     /* Absent means complete only where no version of the era writes it. */
     if (answer->type != CP_RESULT_COMPLETE && !(era == CP_ERA_LEGACY && answer->type == CP_RESULT_ABSENT))
         return CP_REASON_RESULT_TYPE;
@@ -269,6 +296,8 @@ static enum cp_reason why_answer_is_not_kept(enum cp_era era, const struct cp_re
         return CP_REASON_SERVER_REQUEST;
     if (answer->refuses_cache)
         return CP_REASON_NO_STORE;
+    if (answer->is_error && negative_ttl_ms <= 0 && !MUTANT("is-error-stored"))
+        return CP_REASON_IS_ERROR;
     return CP_REASON_NONE;
 }
 
@@ -296,22 +325,24 @@ void cp_decide_store(const struct cp_decision *decision, const struct cp_message
                      const struct cp_answer *answer, struct cp_storing *ret)
 {
     *ret = (struct cp_storing){.store = false, .reason = decision->reason, .scope = decision->private_scope};
-    if (decision->action != CP_ACTION_LOOKUP)
+    if (decision->action != CP_ACTION_LOOKUP && !decision->may_store)
         return;
 
     ret->reason = why_reply_is_not_kept(reply);
     if (ret->reason == CP_REASON_NONE)
-        ret->reason = why_answer_is_not_kept(message->era, reply, answer);
+        ret->reason = why_answer_is_not_kept(message->era, reply, answer, cp_negative_lifetime_of(decision));
     if (ret->reason != CP_REASON_NONE)
         return;
 
+    ret->is_negative = answer->is_error && !MUTANT("is-error-stored");
     ret->has_hint = decision->hint_counts && answer->has_ttl;
     ret->hint_ttl_ms = ret->has_hint ? answer->ttl_ms : 0;
-    if (cp_lifetime_of(decision, ret->has_hint, ret->hint_ttl_ms) <= 0) {
+    if (!ret->is_negative && cp_lifetime_of(decision, ret->has_hint, ret->hint_ttl_ms) <= 0) {
         ret->reason = CP_REASON_NO_TTL;
         return;
     }
-    if (is_shared_by_all(decision, reply, answer, ret, message->era == CP_ERA_MODERN)) {
+    if ((!ret->is_negative || MUTANT("negative-public")) &&
+        is_shared_by_all(decision, reply, answer, ret, message->era == CP_ERA_MODERN)) {
         ret->scope = CP_SCOPE_PUBLIC;
     } else if (!decision->may_private) {
         ret->reason = CP_REASON_ANONYMOUS;
@@ -348,30 +379,66 @@ int64_t cp_lifetime_of(const struct cp_decision *decision, bool has_hint, int64_
     return 0;
 }
 
-void cp_age_of(const struct cp_decision *decision, bool has_hint, int64_t hint_ttl_ms, int64_t stored_at_ms, int64_t now_ms,
-               struct cp_age *ret)
+int64_t cp_negative_lifetime_of(const struct cp_decision *decision)
 {
-    int64_t lifetime = cp_lifetime_of(decision, has_hint, hint_ttl_ms);
-    int64_t grace = clamp_ttl(decision->lifetime.grace_ms);
+    if (decision->rule == NULL || decision->ttl_mode == CP_TTL_OFF || decision->rule->negative_ttl_ms <= 0)
+        return 0;
+    return decision->rule->negative_ttl_ms < CP_NEGATIVE_TTL_MAX_MS ? decision->rule->negative_ttl_ms : CP_NEGATIVE_TTL_MAX_MS;
+}
+
+int64_t cp_retention_of(const struct cp_decision *decision, const struct cp_storing *storing)
+{
+    int64_t grace = clamp_ttl(decision->lifetime.grace_ms), stale_if_error = clamp_ttl(decision->lifetime.stale_if_error_ms);
+
+    if (storing->is_negative)
+        return cp_negative_lifetime_of(decision);
+    return cp_lifetime_of(decision, storing->has_hint, storing->hint_ttl_ms) + (grace > stale_if_error ? grace : stale_if_error);
+}
+
+/* 0 to 10 % of the lifetime. The first eight bytes of the digest are cp_key_bind's. */
+static int64_t jitter_of(const struct cp_key *key, int64_t lifetime_ms)
+{
+    int64_t share = key->digest[8] << 8 | key->digest[9];
+    int64_t jitter_ms = lifetime_ms * share / (UINT16_MAX * 10);
+
+    return MUTANT("jitter-added") ? -jitter_ms : jitter_ms;
+}
+
+/* stored_at comes from disk and may be rotten: beyond the range means dead, never a wrapped, young age. */
+static int64_t age_of(int64_t stored_at_ms, int64_t now_ms)
+{
     int64_t age;
 
-    /* stored_at comes from disk and may be rotten: beyond the range means dead, never a wrapped, young age. */
     if (__builtin_sub_overflow(now_ms, stored_at_ms, &age))
         age = now_ms > stored_at_ms ? INT64_MAX : 0;
-    if (age < 0)
-        age = 0;
+    return age < 0 ? 0 : age;
+}
 
-    ret->age_ms = age;
-    ret->remaining_ms = lifetime - age;
-    ret->hint_remaining_ms = 0;
-    if (lifetime > 0 && age < lifetime) {
+void cp_age_of(const struct cp_decision *decision, const struct cp_key *key, const struct cp_stored *entry, int64_t now_ms,
+               struct cp_age *ret)
+{
+    int64_t lifetime =
+        entry->is_negative ? cp_negative_lifetime_of(decision) : cp_lifetime_of(decision, entry->has_hint, entry->hint_ttl_ms);
+    int64_t grace = entry->is_negative ? 0 : clamp_ttl(decision->lifetime.grace_ms);
+    int64_t stale_if_error = entry->is_negative ? 0 : clamp_ttl(decision->lifetime.stale_if_error_ms);
+    int64_t age = age_of(entry->stored_at_ms, now_ms), hint = entry->has_hint ? clamp_ttl(entry->hint_ttl_ms) : 0;
+    int64_t end = lifetime - jitter_of(key, lifetime), over;
+
+    *ret = (struct cp_age){.freshness = CP_DEAD, .age_ms = age, .remaining_ms = end - age};
+    /* how far into grace and stale_if_error it is; their first moment, when only a soft purge ended it */
+    over = age > end ? age - end : 0;
+    if (entry->is_soft_purged && ret->remaining_ms > 0)
+        ret->remaining_ms = 0;
+    if (lifetime <= 0)
+        return;
+    if (age < end && !entry->is_soft_purged) {
         ret->freshness = CP_FRESH;
-        int64_t hint = has_hint ? clamp_ttl(hint_ttl_ms) : 0;
         if (hint > age)
             ret->hint_remaining_ms = hint - age;
-    } else if (lifetime > 0 && age - lifetime < grace) {
+    } else if (over < grace) {
         ret->freshness = CP_STALE;
-    } else {
-        ret->freshness = CP_DEAD;
+    } else if (over < stale_if_error) {
+        ret->freshness = CP_STALE_IF_ERROR;
     }
+    ret->may_stand_in = ret->freshness != CP_DEAD && !entry->is_negative;
 }

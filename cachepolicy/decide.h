@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decisions: before the lookup (may this call be answered from the store, and under which scopes), after the reply (may it be stored, for how long,
- * for whom), and at every lookup (is the entry fresh under the policy in force now). The first reason that fails is the one reported.
- * Pure; thread: any. */
+ * for whom), and at every lookup (is the entry fresh under the policy in force now, and what may it stand in for). The first reason that fails is the one
+ * reported. Pure, no allocation; thread: any. */
 #ifndef CP_DECIDE_H
 #define CP_DECIDE_H
 
@@ -28,19 +28,29 @@ const char *cp_outcome_text(enum cp_outcome outcome);
 const char *cp_reason_word(enum cp_reason reason);
 const char *cp_reason_text(enum cp_reason reason);
 
+/* What the newest tools/list says of the called tool (protocol: annotations are hints; here they only ever take away, or make an unlisted tool no write). */
+enum cp_annotation {
+    CP_ANNOTATION_NONE,      /* nothing, or no list was seen */
+    CP_ANNOTATION_READ_ONLY, /* readOnlyHint: true */
+    CP_ANNOTATION_VETO,      /* readOnlyHint: false, or destructiveHint: true without readOnlyHint: true */
+};
+
 /* What the runtime gathered about who asks and how. */
 struct cp_caller {
     bool is_anonymous;
     bool accepts_json;
     bool origin_allowed; /* no Origin header, or one on the allow list */
-    bool wants_upstream; /* request Cache-Control: no-store or no-cache, or Pragma: no-cache */
+    bool no_cache;       /* Cache-Control or Pragma: no-cache */
+    bool no_store;       /* Cache-Control: no-store */
+    bool only_if_cached; /* Cache-Control: only-if-cached */
     bool has_proof;      /* a header that the policy lists as per-request proof */
     bool
         body_is_plain; /* one Content-Type, application/json in UTF-8, no Content-Encoding: the upstream reads the bytes that were read here */
-    bool hides_headers;  /* Connection names headers that do not travel on, although the key and the checks see them */
-    bool has_session;    /* a legacy Mcp-Session-Id is present (ignored in the modern era) */
-    bool session_known;  /* what that session negotiated is known here */
-    struct span version; /* legacy: of the session, else of the header, else "2025-03-26"; modern: message->version */
+    bool hides_headers;            /* Connection names headers that do not travel on, although the key and the checks see them */
+    bool has_session;              /* a legacy Mcp-Session-Id is present (ignored in the modern era) */
+    bool session_known;            /* what that session negotiated is known here */
+    struct span version;           /* legacy: of the session, else of the header, else "2025-03-26"; modern: message->version */
+    enum cp_annotation annotation; /* of the tool that is called; else not looked at */
 };
 
 enum cp_action {
@@ -51,8 +61,11 @@ enum cp_action {
 
 struct cp_decision {
     enum cp_action action;
-    enum cp_reason reason;      /* why not LOOKUP; NONE otherwise */
-    const struct cp_rule *rule; /* the rule that spoke; NULL: a default */
+    enum cp_reason reason; /* why not LOOKUP; NONE otherwise */
+    bool may_store;        /* the answer may be kept: always with LOOKUP, and with BYPASS for the client's no-cache */
+    bool
+        only_if_cached; /* the client forbids to ask the upstream: what is not answered from the store is refused, also with BYPASS */
+    const struct cp_rule *rule; /* the rule that spoke; NULL: a default. Also named where a call is too malformed to be decided */
     enum cp_ttl_mode ttl_mode;
     struct cp_lifetime lifetime;
     bool hint_counts;            /* the method carries ttlMs/cacheScope and the era is modern */
@@ -78,6 +91,7 @@ struct cp_reply {
 
 struct cp_storing {
     bool store;
+    bool is_negative;      /* an isError result, kept for the rule's negative_ttl; never public */
     enum cp_reason reason; /* why not */
     enum cp_scope scope;
     bool has_hint;
@@ -92,24 +106,42 @@ void cp_decide_store(const struct cp_decision *decision, const struct cp_message
  * only by a rule's explicit word, which may have been taken back since. */
 bool cp_is_public_granted(const struct cp_decision *decision, bool has_hint, int64_t hint_ttl_ms);
 
-/* The lifetime that the policy in force gives an entry with this stored hint, in ms from stored_at; 0 = not usable. */
+/* What was stored with an entry and counts at lookup. */
+struct cp_stored {
+    bool has_hint;
+    int64_t hint_ttl_ms;
+    int64_t stored_at_ms;
+    bool is_negative;
+    bool is_soft_purged; /* counts as no longer fresh, whatever its age */
+};
+
+/* The lifetime that the policy in force gives an entry with this stored hint, in ms from stored_at; 0 = not usable. Without jitter. */
 int64_t cp_lifetime_of(const struct cp_decision *decision, bool has_hint, int64_t hint_ttl_ms);
+/* The same for an isError result: the rule's negative_ttl; 0 = not usable. */
+int64_t cp_negative_lifetime_of(const struct cp_decision *decision);
+/* How long what cp_decide_store lets be stored is of any use under this policy: its lifetime and the longer of grace and stale_if_error. */
+int64_t cp_retention_of(const struct cp_decision *decision, const struct cp_storing *storing);
 
 enum cp_freshness {
     CP_FRESH,
-    CP_STALE, /* past ttl, within grace */
+    CP_STALE,          /* past its lifetime or purged softly, and within grace: served at once, and refreshed */
+    CP_STALE_IF_ERROR, /* past grace, within stale_if_error: for want of anything better only */
     CP_DEAD,
 };
 
 struct cp_age {
     enum cp_freshness freshness;
+    bool
+        may_stand_in; /* after a failed fetch (transport, timeout, 5xx; nothing else): fresh, in grace or within stale_if_error, and no error itself */
     int64_t age_ms;       /* >= 0: a clock that went back makes age 0 */
-    int64_t remaining_ms; /* under the policy; negative when stale */
+    int64_t remaining_ms; /* under the policy, jitter taken off; negative when stale, at most 0 when purged softly */
     int64_t
-        hint_remaining_ms; /* what the spliced ttlMs may say: max(0, min(hint - age, ...)); never above what the upstream said */
+        hint_remaining_ms; /* what the spliced ttlMs may say: fresh: max(0, hint - age), never above what the upstream said; else 0 */
 };
 
-void cp_age_of(const struct cp_decision *decision, bool has_hint, int64_t hint_ttl_ms, int64_t stored_at_ms, int64_t now_ms,
+/* The lifetime is cut by 0 to 10 %, the same share for one key wherever it is bound (cp_key_bind), so that what was filled together does not end
+ * together; it is never stretched. grace and stale_if_error both begin where the lifetime ends, each at most 24 h. What was purged hard is not asked about. */
+void cp_age_of(const struct cp_decision *decision, const struct cp_key *key, const struct cp_stored *entry, int64_t now_ms,
                struct cp_age *ret);
 
 #endif

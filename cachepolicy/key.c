@@ -205,6 +205,53 @@ void cp_digest_of(struct cp_keyer *keyer, const char *label, struct span text, u
     memcpy(ret, digest, 16);
 }
 
+/* 0 and 1 have meanings of their own in the store. */
+static uint64_t subject_of(const uint8_t bytes[8])
+{
+    uint64_t number = 0;
+
+    for (int i = 0; i < 8; i++)
+        number |= (uint64_t)bytes[i] << (8 * i);
+    return number < 2 ? number + 2 : number;
+}
+
+static struct span subject_word(enum cp_subject kind)
+{
+    switch (kind) {
+    case CP_SUBJECT_TOOL:
+        return SPAN("tool");
+    case CP_SUBJECT_LIST:
+        return SPAN("list");
+    case CP_SUBJECT_URI:
+        return SPAN("uri");
+    case CP_SUBJECT_TAG:
+        return SPAN("tag");
+    case CP_SUBJECT_READS:
+        return SPAN("reads");
+    }
+    return SPAN_ABSENT;
+}
+
+uint64_t cp_subject_of(struct cp_keyer *keyer, enum cp_subject kind, struct span text)
+{
+    uint8_t digest[32];
+    struct material m;
+
+    begin(&m, keyer, keyer->inner_block, false);
+    add_field(&m, 'l', SPAN("subject"));
+    add_field(&m, 'n', subject_word(kind));
+    add_field(&m, 'v', kind == CP_SUBJECT_READS ? SPAN_ABSENT : text);
+    if (!end_hmac(&m, digest))
+        spoil(keyer, digest);
+    return subject_of(digest);
+}
+
+uint64_t cp_subject_of_principal(const struct cp_principal *principal)
+{
+    /* the digest is keyed and uniform already */
+    return subject_of(principal->bytes + sizeof(principal->bytes) - 8);
+}
+
 /* --- what
  * -----------------------------------------------------------------------------------------------------------------------
  * */

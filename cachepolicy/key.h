@@ -68,8 +68,21 @@ void cp_principal_of(struct cp_keyer *keyer, const struct cp_credential *credent
 /* No allocation. -DCP_KEY_TEST_COLLIDE (cachepolicy_collide_dep) makes every digest the same and leaves the check alone. */
 void cp_key_of(struct cp_keyer *keyer, const struct cp_question *question, const struct cp_share *share, struct cp_key *ret);
 
-/* Moves the key to another place that only this number leads to: what was stored under another epoch (sidecar/flow/standing.h) is out of reach. 0 changes nothing. */
+/* Moves the key to another place that only this number leads to: what was stored under another epoch (sidecar/trust/standing.h) is out of reach. 0 changes nothing. */
 void cp_key_bind(struct cp_key *key, uint64_t epoch);
+
+/* What a purge can name. A subject is a number, keyed by the store's secret; two things with one number are only ever purged together. */
+enum cp_subject {
+    CP_SUBJECT_TOOL,  /* text: the tool's decoded name */
+    CP_SUBJECT_LIST,  /* the method text of a list or of server/discover */
+    CP_SUBJECT_URI,   /* the resource's decoded URI, byte for byte */
+    CP_SUBJECT_TAG,   /* any bytes: a tag of the server's, or what a template expands to */
+    CP_SUBJECT_READS, /* every resources/read; text is not looked at */
+};
+/* Never 0 or 1. No allocation. */
+uint64_t cp_subject_of(struct cp_keyer *keyer, enum cp_subject kind, struct span text);
+/* All that this caller may see: raised by his writes, looked at by his lookups. Never 0 or 1. */
+uint64_t cp_subject_of_principal(const struct cp_principal *principal);
 
 /* A short name of a secret-bearing text for logs and tables: first 16 bytes of its keyed digest under a label. */
 void cp_digest_of(struct cp_keyer *keyer, const char *label, struct span text, uint8_t ret[16]);

@@ -11,6 +11,8 @@
 
 /* Ceiling of every duration that keeps an answer: 24 h, as the SDKs clamp ttlMs. Written larger: an error that says so. */
 #define CP_TTL_MAX_MS (24LL * 60 * 60 * 1000)
+/* Ceiling of negative_ttl: an error is kept to spare an upstream in trouble, not to be believed. Written larger: an error that says so. */
+#define CP_NEGATIVE_TTL_MAX_MS 5000
 /* Largest text of a policy; a larger one is an error. */
 #define CP_POLICY_TEXT_MAX_BYTES ((size_t)1024 * 1024)
 
@@ -55,8 +57,8 @@ struct cp_rule {
     bool observe;        /* mode: observe, for this rule alone */
     bool client_control; /* the client's own Cache-Control may send the call upstream; default true */
     enum cp_shared_tier shared_tier;
-    int64_t timeout_ms;        /* 0: none of its own */
-    int64_t negative_ttl_ms;   /* 0: errors are not kept */
+    int64_t timeout_ms;        /* of one fetch; 0: none of its own */
+    int64_t negative_ttl_ms;   /* of isError results, 0 .. CP_NEGATIVE_TTL_MAX_MS; 0: they are not kept */
     struct cp_pointer *ignore; /* key.ignore, into arguments */
     size_t ignore_count;
     struct cp_template *tags;

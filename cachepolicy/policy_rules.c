@@ -250,10 +250,12 @@ static void check_write(struct cp_reader *reader, const struct draft *draft)
 
 static void check_not_off(struct cp_reader *reader, const struct draft *draft)
 {
-    static const int senseless[] = {GRACE, STALE_IF_ERROR, SCOPE, TAGS};
+    static const int senseless[] = {GRACE, STALE_IF_ERROR, SCOPE, TAGS, NEGATIVE_TTL};
     const char *const *keys = draft->kind == CP_PATTERN_TOOL ? tool_keys : resource_keys;
 
     for (size_t i = 0; i < COUNT(senseless); i++) {
+        if (draft->kind != CP_PATTERN_TOOL && senseless[i] >= (int)SHARED_KEYS)
+            continue;
         const struct cp_tree_node *node = draft->found[senseless[i]];
         if (node != NULL)
             cp_reader_error(reader, node->name_line, node->name_column,
@@ -347,7 +349,10 @@ static void read_tool(struct cp_reader *reader, struct draft *draft, const struc
     cp_read_duration(reader, found[TIMEOUT], "timeout", &rule->timeout_ms);
     cp_read_bool(reader, found[DESPITE_ANNOTATIONS], "despite_annotations", &rule->despite_annotations);
     cp_read_bool(reader, found[CLIENT_CONTROL], "client_control", &rule->client_control);
-    cp_read_duration(reader, found[NEGATIVE_TTL], "negative_ttl", &rule->negative_ttl_ms);
+    if (cp_read_duration(reader, found[NEGATIVE_TTL], "negative_ttl", &rule->negative_ttl_ms) &&
+        rule->negative_ttl_ms > CP_NEGATIVE_TTL_MAX_MS)
+        READER_ERROR(reader, found[NEGATIVE_TTL], "'negative_ttl' of '%s' is more than 5s: an error must not outlive its cause",
+                     draft->name.text);
     read_shared_tier(reader, found[SHARED_TIER], rule);
     read_key(reader, found[KEY], rule);
     read_templates(reader, found[TAGS], "tags", true, &rule->tags, &rule->tag_count);

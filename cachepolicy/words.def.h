@@ -3,7 +3,7 @@
  * CP_OUTCOME(NAME, word, text) - CP_REASON(NAME, word, text); include after defining either macro. */
 #ifdef CP_OUTCOME
 CP_OUTCOME(HIT, "hit", "answered from the store while fresh")
-CP_OUTCOME(STALE, "stale", "answered from the store in grace")
+CP_OUTCOME(STALE, "stale", "answered from the store past its lifetime: in grace, or for want of an answer from upstream")
 CP_OUTCOME(MISS, "miss", "looked up, not usable, fetched from upstream")
 CP_OUTCOME(COLLAPSED, "collapsed", "shared another request's fetch")
 CP_OUTCOME(BYPASS, "bypass", "not looked up: forwarded untouched")
@@ -24,6 +24,7 @@ CP_REASON(NO_RULE, "no-rule", "no rule grants caching")
 CP_REASON(OFF, "off", "the policy switches caching off here")
 CP_REASON(WRITE, "write", "a rule says that the tool may change something")
 CP_REASON(UNLISTED, "unlisted", "no rule names the tool: it counts as a write")
+CP_REASON(ANNOTATION, "annotation", "the server annotates the tool as one that may change something")
 CP_REASON(CONTINUATION, "continuation", "a further leg of a multi-round-trip call")
 CP_REASON(TASK, "task", "the call asks for a task")
 CP_REASON(HEADER, "header", "headers and body disagree, or a mirror header is missing or repeated")
@@ -36,6 +37,11 @@ CP_REASON(KEY_SIZE, "key-size", "the canonical parameters are larger than the li
 CP_REASON(EXPIRED, "expired", "the caller's token says that it has expired")
 CP_REASON(UNPROVEN, "unproven", "the upstream has not lately been seen to accept this caller for this")
 CP_REASON(OBSERVE, "observe", "the policy only observes")
+/* looked up, not the answer */
+CP_REASON(PURGED, "purged", "it was purged, in the store or while it was fetched")
+CP_REASON(HIT_FOR_MISS, "hit-for-miss", "the last answer to this was nobody else's: asked alone, not waited for another's")
+CP_REASON(FLIGHTS, "flights", "as many fetches, or waiters for one, as the limit allows: asked alone")
+CP_REASON(STALE_IF_ERROR, "stale-if-error", "the upstream failed, and what is past its lifetime stood in")
 /* looked up, not stored */
 CP_REASON(STATUS, "status", "the upstream's status is not 200")
 CP_REASON(UNREADABLE, "unreadable", "the reply is not one complete JSON-RPC message")
@@ -67,4 +73,6 @@ CP_REASON(STREAMS, "streams", "as many streams are open as the limit allows")
 CP_REASON(CONNECT, "connect", "the upstream could not be reached")
 CP_REASON(TIMEOUT, "timeout", "the upstream did not answer in time")
 CP_REASON(RESET, "reset", "the upstream closed the connection before it answered")
+CP_REASON(BREAKER, "breaker", "the upstream failed so often lately that it is not asked")
+CP_REASON(ONLY_IF_CACHED, "only-if-cached", "the client wanted nothing but what is kept, and nothing is")
 #endif

@@ -120,7 +120,9 @@ static bool is_fresh(struct flow *flow, h2o_req_t *req, const struct cp_key *key
 {
     if (flow_get(flow, req, key, ret) != STORE_HIT)
         return false;
-    cp_age_of(decision, ret->has_hint, ret->hint_ttl_ms, ret->stored_at_ms, now_ms, ret_age);
+    cp_age_of(decision, key,
+              &(struct cp_stored){.has_hint = ret->has_hint, .hint_ttl_ms = ret->hint_ttl_ms, .stored_at_ms = ret->stored_at_ms}, now_ms,
+              ret_age);
     return ret_age->freshness == CP_FRESH;
 }
 

@@ -314,7 +314,9 @@ void caller_read(struct trust *trust, h2o_req_t *req, const struct wire_request 
     ret->facts.origin_allowed = caller_is_allowed_origin(trust->shared, wire);
     ret->facts.body_is_plain = wire->body_is_plain;
     ret->facts.hides_headers = wire->hides_headers;
-    ret->facts.wants_upstream = wire->wants_upstream;
+    ret->facts.no_cache = wire->no_cache;
+    ret->facts.no_store = wire->no_store;
+    ret->facts.only_if_cached = wire->only_if_cached;
     for (size_t i = 0; i != policy->proof_header_count; ++i)
         ret->facts.has_proof |= wire_has_header(req, span_of(policy->proof_headers[i])) && !MUTANT("proof-ignored");
     ret->agrees = (!wire->too_many_params && cp_agree(message, &wire->mirror, &ret->disagreeing) == CP_AGREES) ||

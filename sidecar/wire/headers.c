@@ -89,12 +89,14 @@ static struct span directive_of(struct span element)
     return equals != NULL ? (struct span){element.p, (size_t)(equals - element.p)} : element;
 }
 
-static bool is_no_cache(struct span element, void *ctx)
+static bool is_directive(struct span element, void *ctx)
 {
-    struct span name = directive_of(element);
+    return span_ieq(span_trim(directive_of(element)), *(const struct span *)ctx);
+}
 
-    (void)ctx;
-    return span_ieq(name, SPAN("no-cache")) || span_ieq(name, SPAN("no-store"));
+static bool has_directive(struct span value, struct span directive)
+{
+    return any_element(value, is_directive, &directive);
 }
 
 static void set_once(struct span *field, struct span value, bool *repeated)
@@ -151,7 +153,7 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
     ret->too_many_params = false;
     ret->origin = SPAN_ABSENT;
     ret->origin_repeated = ret->body_is_plain = ret->hides_headers = false;
-    ret->wants_upstream = false;
+    ret->no_cache = ret->no_store = ret->only_if_cached = false;
     ret->method = span_iov(req->input.method);
     ret->path = span_iov(req->input.path);
     ret->authority = authority_of(req);
@@ -168,7 +170,7 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
             } else if (span_eq(name, SPAN("origin"))) {
                 set_once(&ret->origin, value, &ret->origin_repeated);
             } else if (span_eq(name, SPAN("pragma"))) {
-                ret->wants_upstream |= any_element(value, is_no_cache, NULL);
+                ret->no_cache |= has_directive(value, SPAN("no-cache"));
             }
             break;
         case 8:
@@ -186,8 +188,11 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
                 ret->body_is_plain = ++content_types == 1 && is_plain(value, SPAN("application/json"));
             break;
         case 13:
-            if (span_eq(name, SPAN("cache-control")))
-                ret->wants_upstream |= any_element(value, is_no_cache, NULL);
+            if (span_eq(name, SPAN("cache-control"))) {
+                ret->no_cache |= has_directive(value, SPAN("no-cache"));
+                ret->no_store |= has_directive(value, SPAN("no-store"));
+                ret->only_if_cached |= has_directive(value, SPAN("only-if-cached"));
+            }
             break;
         case 14:
             if (span_eq(name, SPAN("mcp-session-id")))

@@ -69,7 +69,7 @@ static void decide(struct situation *s, const char *policy, const char *body, un
         .is_anonymous = (flags & ANONYMOUS) != 0,
         .accepts_json = (flags & NO_JSON) == 0,
         .origin_allowed = (flags & BAD_ORIGIN) == 0,
-        .wants_upstream = (flags & WANTS_UPSTREAM) != 0,
+        .no_cache = (flags & WANTS_UPSTREAM) != 0,
         .has_proof = (flags & PROOF) != 0,
         .body_is_plain = (flags & STRANGE_BODY) == 0,
         .hides_headers = (flags & HIDES) != 0,
@@ -170,7 +170,7 @@ static void what_may_be_looked_up(void **state)
         {CALL("read"), EVERYTHING & ~STRANGE_BODY, BYPASS(CONNECTION)},
         {CALL("read"), EVERYTHING & ~STRANGE_BODY & ~HIDES, BYPASS(ACCEPT)}, /* 73 */
         {CALL("read"), BAD_ORIGIN | WANTS_UPSTREAM | PROOF | ANONYMOUS, BYPASS(ORIGIN)},
-        {CALL("read"), WANTS_UPSTREAM | PROOF | ANONYMOUS, BYPASS(CLIENT_CONTROL)},
+        {CALL("read"), WANTS_UPSTREAM | PROOF | ANONYMOUS, BYPASS(PROOF)},
         {CALL("read"), PROOF | ANONYMOUS, BYPASS(PROOF)}, /* 59 */
         {CALL("read"), ANONYMOUS, BYPASS(ANONYMOUS)},
         {CALL("stubborn"), WANTS_UPSTREAM, LOOKUP},
@@ -562,7 +562,9 @@ static void ages_are_honest(void **state)
         struct cp_decision d = {
             .ttl_mode = CP_TTL_POLICY, .hint_counts = true, .lifetime = {.ttl_ms = rows[i].ttl_ms, .grace_ms = rows[i].grace_ms}};
         struct cp_age age;
-        cp_age_of(&d, true, rows[i].hint_ms, rows[i].stored_at_ms, rows[i].now_ms, &age);
+        cp_age_of(&d, &(struct cp_key){.digest = {0}},
+                  &(struct cp_stored){.has_hint = true, .hint_ttl_ms = rows[i].hint_ms, .stored_at_ms = rows[i].stored_at_ms},
+                  rows[i].now_ms, &age);
         if (age.freshness != rows[i].freshness || age.age_ms != rows[i].age_ms || age.remaining_ms != rows[i].remaining_ms ||
             age.hint_remaining_ms != rows[i].hint_remaining_ms)
             fail_msg("row %zu: freshness %d, age %lld, remaining %lld, hint %lld", i, age.freshness, (long long)age.age_ms,
@@ -570,7 +572,7 @@ static void ages_are_honest(void **state)
     }
     struct cp_decision d = {.ttl_mode = CP_TTL_POLICY, .lifetime = {.ttl_ms = 10}};
     struct cp_age age;
-    cp_age_of(&d, false, 99, 0, 0, &age);
+    cp_age_of(&d, &(struct cp_key){.digest = {0}}, &(struct cp_stored){.hint_ttl_ms = 99}, 0, &age);
     assert_int_equal(age.hint_remaining_ms, 0);
 }
 

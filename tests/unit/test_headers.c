@@ -67,7 +67,7 @@ static void a_bare_request_says_nothing(void **state)
     assert_int_equal(seen.param_count, 0);
     assert_false(seen.too_many_params);
     assert_true(seen.accepts_json);
-    assert_false(seen.wants_upstream);
+    assert_false(seen.no_cache || seen.no_store || seen.only_if_cached);
 }
 
 static void named_headers_are_found_in_any_case(void **state)
@@ -266,22 +266,29 @@ static void accept_decides_whether_json_may_be_answered(void **state)
     }
 }
 
-static void no_cache_asks_for_the_upstream(void **state)
+static void the_clients_directives_are_told_apart(void **state)
 {
     static const struct {
         const char *name, *value;
-        bool wants_upstream;
+        bool no_cache, no_store, only_if_cached;
     } cases[] = {
-        {"Cache-Control", "no-cache", true},
-        {"Cache-Control", "NO-STORE", true},
-        {"Cache-Control", "max-age=5, no-cache", true},
-        {"Cache-Control", "no-cache=\"x\"", true},
-        {"Pragma", "no-cache", true},
-        {"Cache-Control", "max-age=5", false},
-        {"Cache-Control", "", false},
-        {"Cache-Control", "x-no-cache", false},
-        {"Pragma", "x", false},
-        {"X-Cache-Control", "no-cache", false},
+        {"Cache-Control", "no-cache", true, false, false},
+        {"Cache-Control", "NO-STORE", false, true, false},
+        {"Cache-Control", "Only-If-Cached", false, false, true},
+        {"Cache-Control", "no-store,no-cache", true, true, false},
+        {"Cache-Control", "no-store , only-if-cached", false, true, true},
+        {"Cache-Control", "max-age=5, no-cache", true, false, false},
+        {"Cache-Control", "no-cache=\"x\"", true, false, false},
+        {"Cache-Control", "no-cache =x", true, false, false},
+        {"Pragma", "no-cache", true, false, false},
+        {"Pragma", "no-store, only-if-cached", false, false, false},
+        {"Cache-Control", "max-age=5, max-stale, no-transform", false, false, false},
+        {"Cache-Control", "", false, false, false},
+        {"Cache-Control", "x-no-cache", false, false, false},
+        {"Cache-Control", "no-cachex", false, false, false},
+        {"Cache-Control", "no", false, false, false},
+        {"Pragma", "x", false, false, false},
+        {"X-Cache-Control", "no-cache, no-store, only-if-cached", false, false, false},
     };
 
     (void)state;
@@ -289,14 +296,15 @@ static void no_cache_asks_for_the_upstream(void **state)
         req->headers.size = 0;
         add(cases[i].name, cases[i].value);
         wire_request_read(req, &seen);
-        if (seen.wants_upstream != cases[i].wants_upstream)
+        if (seen.no_cache != cases[i].no_cache || seen.no_store != cases[i].no_store ||
+            seen.only_if_cached != cases[i].only_if_cached)
             fail_msg("%s: %s", cases[i].name, cases[i].value);
     }
     req->headers.size = 0;
     add("Cache-Control", "no-cache");
-    add("Cache-Control", "max-age=5");
+    add("Cache-Control", "only-if-cached");
     wire_request_read(req, &seen);
-    assert_true(seen.wants_upstream);
+    assert_true(seen.no_cache && seen.only_if_cached && !seen.no_store);
 }
 
 /* ---- one header's value ---------------------------------------------------------------------------------------------------------- */
@@ -706,7 +714,7 @@ int main(void)
         WITH_REQUEST(a_header_that_came_twice_is_noticed),
         WITH_REQUEST(parameters_beyond_the_room_are_noticed),
         WITH_REQUEST(accept_decides_whether_json_may_be_answered),
-        WITH_REQUEST(no_cache_asks_for_the_upstream),
+        WITH_REQUEST(the_clients_directives_are_told_apart),
         WITH_REQUEST(a_single_value_is_lent_as_it_came),
         WITH_REQUEST(joined_values_are_like_no_other_list),
         WITH_REQUEST(end_to_end_headers_travel_as_they_came),
