@@ -103,7 +103,7 @@ static void check_index(struct findings *findings, struct local *local, MDB_txn 
         body_bytes += record.body_bytes;
         check_record(findings, &local->rows, txn, &k, &record);
         if (record.owner != 0 && owned < atomic_load(&local->entries))
-            holdings[owned++] = (struct holding){record.owner, rows_weight(record.body_bytes, record.name.n, local->page_bytes)};
+            holdings[owned++] = (struct holding){record.owner, rows_weight(&record, local->page_bytes)};
     }
     mdb_cursor_close(cursor);
     if (local->owners != NULL)

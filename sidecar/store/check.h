@@ -11,6 +11,8 @@ uint64_t store_check(struct store *store, struct cp_error *reterr);
 
 /* Sweeps as if it were now_ms, and waits for it, and until all owners are counted. */
 void store_sweep_at(struct store *store, int64_t now_ms);
+/* Deletes whatever is purged, and waits for it. */
+void store_reclaim_now(struct store *store);
 /* Stops the writer before its next batch, and lets it go on. */
 void store_hold(struct store *store, bool is_held);
 

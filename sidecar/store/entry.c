@@ -25,7 +25,7 @@ static int sink_write(void *data, const char *bytes, size_t n)
 {
     struct sink *sink = data;
     if (n > (size_t)(ENTRY_RECORD_MAX - SUM_BYTES) - sink->n)
-        return -1; /* cannot be: the longest record is some 650 bytes */
+        return -1; /* cannot be: the longest record is some 980 bytes */
     memcpy(sink->p + sink->n, bytes, n);
     sink->n += n;
     return 0;
@@ -54,8 +54,12 @@ size_t entry_format(const struct entry_record *record, char ret[ENTRY_RECORD_MAX
 {
     struct sink sink = {ret, 0};
     size_t name_bytes = record->name.n < ENTRY_NAME_MAX ? record->name.n : (size_t)ENTRY_NAME_MAX;
+    size_t subject_count = record->subject_count < ENTRY_SUBJECTS_MAX ? record->subject_count : (size_t)ENTRY_SUBJECTS_MAX;
+    char subjects[8 * ENTRY_SUBJECTS_MAX];
     msgpack_packer packer;
 
+    for (size_t i = 0; i < subject_count; ++i)
+        store_be64(subjects + 8 * i, record->subjects[i]);
     msgpack_packer_init(&packer, &sink, sink_write);
     msgpack_pack_array(&packer, ENTRY_FIELDS);
     msgpack_pack_uint32(&packer, ENTRY_VERSION);
@@ -78,6 +82,11 @@ size_t entry_format(const struct entry_record *record, char ret[ENTRY_RECORD_MAX
     msgpack_pack_uint8(&packer, record->scope);
     msgpack_pack_uint8(&packer, record->method);
     msgpack_pack_uint32(&packer, record->cost_ms);
+    msgpack_pack_uint8(&packer, record->is_negative);
+    msgpack_pack_uint64(&packer, record->generation);
+    msgpack_pack_bin(&packer, 8 * subject_count);
+    if (subject_count > 0)
+        msgpack_pack_bin_body(&packer, subjects, 8 * subject_count);
     msgpack_pack_bin(&packer, name_bytes);
     if (name_bytes > 0)
         msgpack_pack_bin_body(&packer, record->name.p, name_bytes);
@@ -215,11 +224,18 @@ enum entry_parsed entry_parse(struct span bytes, struct entry_record *ret)
     record.scope = (uint8_t)next_unsigned(&walk, CP_SCOPE_PUBLIC);
     record.method = (uint8_t)next_unsigned(&walk, METHODS - 1);
     record.cost_ms = (uint32_t)next_unsigned(&walk, UINT32_MAX);
+    record.is_negative = next_unsigned(&walk, 1) == 1;
+    record.generation = next_unsigned(&walk, INT64_MAX);
+    struct span subjects = next_bytes(&walk, 8 * ENTRY_SUBJECTS_MAX);
     record.name = next_bytes(&walk, ENTRY_NAME_MAX);
     if (!walk.ok || check.n != sizeof(record.check) || chunks != entry_chunks(record.body_bytes) ||
-        record.began_ms > record.stored_at_ms || record.ttl_start > record.ttl_end || record.ttl_end > record.body_bytes)
+        record.began_ms > record.stored_at_ms || record.ttl_start > record.ttl_end || record.ttl_end > record.body_bytes ||
+        subjects.n % 8 != 0)
         return ENTRY_DAMAGED;
     memcpy(record.check, check.p, sizeof(record.check));
+    record.subject_count = (uint8_t)(subjects.n / 8);
+    for (size_t i = 0; i < record.subject_count; ++i)
+        record.subjects[i] = load_be64(subjects.p + 8 * i);
     *ret = record;
     return ENTRY_OK;
 }

@@ -10,10 +10,11 @@
 #include "cachepolicy/cachepolicy.h"
 
 enum {
-    ENTRY_VERSION = 2,
-    ENTRY_FIELDS = 17,
-    ENTRY_NAME_MAX = 511,   /* longer names are cut */
-    ENTRY_RECORD_MAX = 768, /* no record is longer */
+    ENTRY_VERSION = 3,
+    ENTRY_FIELDS = 20,
+    ENTRY_NAME_MAX = 511,    /* longer names are cut */
+    ENTRY_SUBJECTS_MAX = 40, /* as STORE_SUBJECTS_MAX */
+    ENTRY_RECORD_MAX = 1152, /* no record is longer */
     ENTRY_DIGEST_BYTES = 32,
     /* Chunk 0 begins with the entry's digest, the way back from a body to its index row, and with its owner (big-endian), so that his entries are found
      * without a look at everybody's index rows. */
@@ -40,6 +41,10 @@ struct entry_record {
     uint8_t scope;               /* enum cp_scope */
     uint8_t method;              /* enum cp_method */
     uint32_t cost_ms;
+    bool is_negative;
+    uint64_t generation;   /* at most INT64_MAX */
+    uint8_t subject_count; /* at most ENTRY_SUBJECTS_MAX */
+    uint64_t subjects[ENTRY_SUBJECTS_MAX];
     struct span name; /* at most ENTRY_NAME_MAX; after entry_parse borrowed from the record's bytes */
 };
 
@@ -62,7 +67,7 @@ static inline size_t entry_chunk_bytes(uint64_t body_bytes, uint64_t chunk)
     return left < ENTRY_CHUNK_BYTES ? (size_t)left : (size_t)ENTRY_CHUNK_BYTES;
 }
 
-/* Writes record into ret and returns its length, at most ENTRY_RECORD_MAX. A name over ENTRY_NAME_MAX is cut. */
+/* Writes record into ret and returns its length, at most ENTRY_RECORD_MAX. A name over ENTRY_NAME_MAX is cut. Ranges are the caller's to keep. */
 size_t entry_format(const struct entry_record *record, char ret[ENTRY_RECORD_MAX]);
 
 /* Reads bytes that may be anybody's. *ret is filled only by ENTRY_OK. */

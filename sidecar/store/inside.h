@@ -19,7 +19,10 @@ struct store {
     struct local local;
     struct writer *writer; /* owned */
     char data_path[PATH_MAX];
+    char generations_path[PATH_MAX];
     bool wiped_at_open;
+
+    pthread_mutex_t counting; /* one count at a time: each takes a reader's place in LMDB */
 
     /* under lock */
     pthread_mutex_t lock;

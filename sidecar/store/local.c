@@ -20,7 +20,8 @@
 static const char META_SCHEMA[] = "schema";
 static const char META_SECRET[] = "secret";
 static const char META_CLOCK[] = "clock";
-static const char META_TALLY[] = "tally"; /* bytes of all bodies */
+static const char META_TALLY[] = "tally";             /* bytes of all bodies, the highest generation of an entry */
+static const char META_GENERATIONS[] = "generations"; /* id of the file that the entries' generations are numbers of */
 
 /* ---- meta rows: all of fixed length ---- */
 
@@ -42,10 +43,11 @@ static int meta_put(struct local *local, MDB_txn *txn, const char *name, const v
     return mdb_put(txn, local->rows.meta, &k, &v, 0);
 }
 
-static int tally_put(struct local *local, MDB_txn *txn, uint64_t body_bytes)
+static int tally_put(struct local *local, MDB_txn *txn, uint64_t body_bytes, uint64_t generation)
 {
-    uint8_t bytes[8];
+    uint8_t bytes[16];
     rows_store_be64(bytes, body_bytes);
+    rows_store_be64(bytes + 8, generation);
     return meta_put(local, txn, META_TALLY, bytes, sizeof(bytes));
 }
 
@@ -105,14 +107,16 @@ static int create_meta(struct local *local, MDB_txn *txn)
     local->clock_base_ms = clock_real_ms() - clock_boot_ms();
     rows_store_be64(schema, STATE_SCHEMA);
     if ((r = meta_put(local, txn, META_SCHEMA, schema, sizeof(schema))) != 0 ||
-        (r = meta_put(local, txn, META_SECRET, local->secret, sizeof(local->secret))) != 0 || (r = tally_put(local, txn, 0)) != 0)
+        (r = meta_put(local, txn, META_SECRET, local->secret, sizeof(local->secret))) != 0 ||
+        (r = meta_put(local, txn, META_GENERATIONS, generations_id(local->generations), GENERATIONS_ID_BYTES)) != 0 ||
+        (r = tally_put(local, txn, 0, 0)) != 0)
         return r;
     return clock_put(local, txn);
 }
 
 static int read_meta(struct local *local, MDB_txn *txn, bool same_boot)
 {
-    uint8_t schema[8], tally[8];
+    uint8_t schema[8], tally[16], id[GENERATIONS_ID_BYTES];
     int r = meta_get(local, txn, META_SCHEMA, schema, sizeof(schema));
 
     if (r == MDB_NOTFOUND) {
@@ -124,8 +128,13 @@ static int read_meta(struct local *local, MDB_txn *txn, bool same_boot)
     if (r == 0 && rows_load_be64(schema) != STATE_SCHEMA)
         return LOCAL_FOREIGN;
     if (r != 0 || (r = meta_get(local, txn, META_SECRET, local->secret, sizeof(local->secret))) != 0 ||
-        (r = meta_get(local, txn, META_TALLY, tally, sizeof(tally))) != 0 || (r = clock_get(local, txn, same_boot)) != 0)
+        (r = meta_get(local, txn, META_TALLY, tally, sizeof(tally))) != 0 ||
+        (r = meta_get(local, txn, META_GENERATIONS, id, sizeof(id))) != 0 || (r = clock_get(local, txn, same_boot)) != 0)
         return r == MDB_NOTFOUND ? LOCAL_FOREIGN : r;
+    local->generation = rows_load_be64(tally + 8);
+    /* Numbers of another file say nothing of these entries; nor does an old copy of the right one, which forgot what was purged. */
+    if (memcmp(id, generations_id(local->generations), sizeof(id)) != 0 || local->generation > generations_now(local->generations))
+        return LOCAL_FOREIGN;
     atomic_store_explicit(&local->body_bytes, rows_load_be64(tally), memory_order_relaxed);
     return clock_put(local, txn);
 }
@@ -205,14 +214,16 @@ static int open_rows(struct local *local, const struct local_options *options)
 int local_open(const struct local_options *options, struct local *ret)
 {
     uint64_t size_bytes = options->size_bytes;
-    struct local local = {.entry_bytes_max = size_bytes / 4 < UINT32_MAX / 4 ? size_bytes / 4 : UINT32_MAX / 4};
+    struct local local = {.entry_bytes_max = size_bytes / 4 < UINT32_MAX / 4 ? size_bytes / 4 : UINT32_MAX / 4,
+                          .rows.generations = options->generations,
+                          .generations = options->generations};
     int dead, r = mdb_env_create(&local.env);
 
     if (r != 0)
         return r;
-    /* One reader more for store_check, and one to spare. */
+    /* One reader more for store_check, one for store_count, and one to spare. */
     if ((r = mdb_env_set_mapsize(local.env, size_bytes)) != 0 || (r = mdb_env_set_maxdbs(local.env, 4)) != 0 ||
-        (r = mdb_env_set_maxreaders(local.env, options->readers + 2)) != 0 ||
+        (r = mdb_env_set_maxreaders(local.env, options->readers + 3)) != 0 ||
         (r = mdb_env_open(local.env, options->path, MDB_NOSUBDIR | MDB_NOSYNC | MDB_NORDAHEAD | MDB_NOTLS, 0600)) != 0 ||
         (r = cover_last_page(&local, size_bytes)) != 0 || (r = mdb_reader_check(local.env, &dead)) != 0)
         goto out;
@@ -255,13 +266,15 @@ int local_begin(struct local *local, MDB_txn **ret)
 int local_commit(struct local *local, MDB_txn *txn, const struct rows_change *change)
 {
     uint64_t pages, entries, body_bytes = atomic_load_explicit(&local->body_bytes, memory_order_relaxed);
+    uint64_t generation = change->generation > local->generation ? change->generation : local->generation;
     int r;
 
     if (change->body_bytes < 0 && (uint64_t)-change->body_bytes > body_bytes)
         body_bytes = 0;
     else
         body_bytes += (uint64_t)change->body_bytes;
-    if ((change->body_bytes != 0 && (r = tally_put(local, txn, body_bytes)) != 0) ||
+    if (((change->body_bytes != 0 || generation != local->generation) &&
+         (r = tally_put(local, txn, body_bytes, generation)) != 0) ||
         (r = rows_pages(&local->rows, txn, &pages, &entries)) != 0) {
         mdb_txn_abort(txn);
         return r;
@@ -270,6 +283,7 @@ int local_commit(struct local *local, MDB_txn *txn, const struct rows_change *ch
         return r;
     if (local->owners != NULL)
         owners_keep(local->owners);
+    local->generation = generation;
     atomic_store_explicit(&local->body_bytes, body_bytes, memory_order_relaxed);
     atomic_store_explicit(&local->pages_used, pages, memory_order_relaxed);
     atomic_store_explicit(&local->entries, entries, memory_order_relaxed);
@@ -393,7 +407,8 @@ static int get_inside(struct store_reader *reader, const struct cp_key *key, voi
 {
     struct entry_record record;
     MDB_val k = {sizeof(key->digest), (void *)key->digest}, v;
-    char *body = NULL, *name = NULL;
+    char *body = NULL, *more = NULL;
+    size_t subjects_bytes;
     int r = mdb_get(reader->txn, reader->local->rows.index, &k, &v);
 
     if (r != 0)
@@ -401,11 +416,14 @@ static int get_inside(struct store_reader *reader, const struct cp_key *key, voi
     if (entry_parse((struct span){v.mv_data, v.mv_size}, &record) != ENTRY_OK ||
         memcmp(record.check, key->check, sizeof(key->check)) != 0 || record.body_bytes > reader->local->entry_bytes_max)
         return MDB_CORRUPTED;
+    subjects_bytes = record.subject_count * sizeof(record.subjects[0]);
     if ((record.body_bytes > 0 && (body = alloc(ctx, record.body_bytes)) == NULL) ||
-        (record.name.n > 0 && (name = alloc(ctx, record.name.n)) == NULL))
+        (subjects_bytes + record.name.n > 0 && (more = alloc(ctx, subjects_bytes + record.name.n)) == NULL))
         return ENOMEM;
-    if (name != NULL)
-        memcpy(name, record.name.p, record.name.n);
+    if (subjects_bytes > 0)
+        memcpy(more, record.subjects, subjects_bytes);
+    if (record.name.n > 0)
+        memcpy(more + subjects_bytes, record.name.p, record.name.n);
     if ((r = copy_body(reader, &record, key->digest, body)) != 0)
         return r;
     *ret = (struct store_entry){
@@ -421,7 +439,11 @@ static int get_inside(struct store_reader *reader, const struct cp_key *key, voi
         .scope = record.scope,
         .method = record.method,
         .cost_ms = record.cost_ms,
-        .name = {name != NULL ? name : "", record.name.n},
+        .name = {record.name.n > 0 ? more + subjects_bytes : "", record.name.n},
+        .generation = record.generation,
+        .subjects = subjects_bytes > 0 ? (const uint64_t *)(void *)more : NULL,
+        .subject_count = record.subject_count,
+        .is_negative = record.is_negative,
     };
     *ret_body_sum = record.body_sum;
     return 0;

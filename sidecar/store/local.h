@@ -22,6 +22,8 @@ struct local {
     uint64_t entry_bytes_max;                   /* a quarter of the map: a larger entry would drive out too much */
     uint64_t next_seq;                          /* as found at open; then the writer's own */
     struct owners *owners;                      /* owned; NULL: no share is set. The writer's */
+    struct generations *generations;            /* borrowed */
+    uint64_t generation;                        /* the highest that an entry was ever put with. The writer's */
 
     /* written by the writer after each commit, read by any thread */
     _Atomic uint64_t pages_used, entries, body_bytes;
@@ -43,11 +45,12 @@ struct local_options {
     const char *path; /* one file; path-lock beside it */
     uint64_t size_bytes;
     uint32_t readers;
-    unsigned share_percent; /* 0 or 100: nobody is limited */
-    bool same_boot;         /* the clock kept in the file belongs to this boot */
+    unsigned share_percent;          /* 0 or 100: nobody is limited */
+    struct generations *generations; /* borrowed until local_close */
+    bool same_boot;                  /* the clock kept in the file belongs to this boot */
 };
 
-/* Foreign, damaged or larger than size_bytes: LOCAL_FOREIGN, or the code that LMDB gave. Thread: the opening one. */
+/* Foreign, of other generations, damaged or larger than size_bytes: LOCAL_FOREIGN, or the code that LMDB gave. Thread: the opening one. */
 int local_open(const struct local_options *options, struct local *ret);
 /* Syncs when is_clean, then closes. 0 or what the sync said. No transaction may be open. */
 int local_close(struct local *local, bool is_clean);

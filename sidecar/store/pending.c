@@ -79,24 +79,29 @@ enum pending_found pending_find(struct pending *pending, const struct cp_key *ke
         return PENDING_NOTHING;
     pthread_mutex_lock(&shard->lock);
     for (const struct pending_item *item = shard->first; item != NULL; item = item->next) {
-        char *body, *name;
+        char *body, *more;
+        size_t subjects_bytes;
 
         if (memcmp(item->key->digest, key->digest, sizeof(key->digest)) != 0)
             continue;
         found = PENDING_DELETE;
         if (item->entry == NULL || memcmp(item->key->check, key->check, sizeof(key->check)) != 0)
             break;
+        subjects_bytes = item->entry->subject_count * sizeof(item->entry->subjects[0]);
         body = alloc(ctx, item->entry->body.n + 1);
-        name = alloc(ctx, item->entry->name.n + 1);
-        if (body == NULL || name == NULL)
+        more = alloc(ctx, subjects_bytes + item->entry->name.n + 1);
+        if (body == NULL || more == NULL)
             break;
         *ret = *item->entry;
         if (ret->body.n != 0)
             memcpy(body, item->entry->body.p, ret->body.n);
+        if (subjects_bytes != 0)
+            memcpy(more, item->entry->subjects, subjects_bytes);
         if (ret->name.n != 0)
-            memcpy(name, item->entry->name.p, ret->name.n);
+            memcpy(more + subjects_bytes, item->entry->name.p, ret->name.n);
         ret->body.p = body;
-        ret->name.p = name;
+        ret->subjects = subjects_bytes != 0 ? (const uint64_t *)(void *)more : NULL;
+        ret->name.p = more + subjects_bytes;
         found = PENDING_PUT;
         break;
     }

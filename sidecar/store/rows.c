@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rows of one entry inside a transaction of the caller's: put, delete, delete the oldest, delete the expired.
+/* The rows of one entry inside a transaction of the caller's: put, delete, delete the oldest, the expired, the purged; count.
  * Not here: transactions, pages to keep free (sweeper.c, writer.c), reading for a request (local.c).
  * Always: a row that does not read as what it should be is deleted or stepped over, never believed; deletions start again from the first
  * row of a dbi instead of walking a cursor over rows that are going. */
@@ -58,23 +58,23 @@ uint64_t rows_owner_of(const MDB_val *chunk)
     return chunk->mv_size >= ENTRY_HEAD_BYTES ? rows_load_be64((const uint8_t *)chunk->mv_data + ENTRY_DIGEST_BYTES) : 0;
 }
 
-uint64_t rows_weight(uint64_t body_bytes, uint64_t name_bytes, uint32_t page_bytes)
+uint64_t rows_weight(const struct entry_record *record, uint32_t page_bytes)
 {
-    /* What LMDB writes beside a body and a name: some 120 bytes of an index record, two keys, one digest, three nodes. How full its pages are depends on what
+    /* What LMDB writes beside a body, a name and the subjects: some 130 bytes of an index record, two keys, one digest, three nodes. How full its pages are depends on what
      * else happened to them. Measured, bodies of 20 bytes to 300 kB: this is at most a quarter too much in a store that was only filled, and at most a
      * fifth too little in one that has been churned for long; for large bodies it is right. */
-    enum { ROWS_BYTES = 240 };
-    uint64_t chunks = entry_chunks(body_bytes), limit = inline_max(page_bytes);
+    enum { ROWS_BYTES = 250 };
+    uint64_t name_bytes = record->name.n < ENTRY_NAME_MAX ? record->name.n : (uint64_t)ENTRY_NAME_MAX;
+    uint64_t body_bytes = record->body_bytes, chunks = entry_chunks(body_bytes), limit = inline_max(page_bytes);
     uint64_t full = ENTRY_CHUNK_BYTES + NODE_OVERHEAD, last = entry_chunk_bytes(body_bytes, chunks - 1) + NODE_OVERHEAD;
 
-    return (ROWS_BYTES + name_bytes) * 5 / 4 + (chunks - 1) * (full > limit ? page_bytes : full) +
-           (last > limit ? page_bytes : last * 9 / 8);
+    return (ROWS_BYTES + name_bytes + 8 * (uint64_t)record->subject_count) * 5 / 4 +
+           (chunks - 1) * (full > limit ? page_bytes : full) + (last > limit ? page_bytes : last * 9 / 8);
 }
 
 static uint64_t weight_of(const struct rows *rows, const struct entry_record *record)
 {
-    uint64_t name_bytes = record->name.n < ENTRY_NAME_MAX ? record->name.n : (uint64_t)ENTRY_NAME_MAX;
-    return rows_weight(record->body_bytes, name_bytes, rows->page_bytes);
+    return rows_weight(record, rows->page_bytes);
 }
 
 int rows_count_owners(const struct rows *rows, MDB_txn *txn, unsigned max)
@@ -331,6 +331,91 @@ out:
     return r;
 }
 
+/* ---- what was purged ---- */
+
+/* Moves cursor to the row at place, or, is_first being false, to the row behind the one that it is at; and place to that row. */
+static int place_move(MDB_cursor *cursor, bool is_first, struct rows_place *place, MDB_val *ret_v)
+{
+    MDB_val k = val_of(place->digest, sizeof(place->digest));
+    int r = mdb_cursor_get(cursor, &k, ret_v, !is_first ? MDB_NEXT : place->is_begun ? MDB_SET_RANGE : MDB_FIRST);
+
+    if (r == 0 && k.mv_size != sizeof(place->digest))
+        r = MDB_NOTFOUND;
+    if (r != 0)
+        return r;
+    memcpy(place->digest, k.mv_data, sizeof(place->digest));
+    place->is_begun = true;
+    return 0;
+}
+
+/* The result that a row of the index speaks of; false when it is none. */
+static bool row_is_result(const MDB_val *v, struct entry_record *ret)
+{
+    return entry_parse((struct span){v->mv_data, v->mv_size}, ret) == ENTRY_OK && ret->method != CP_METHOD_INITIALIZE;
+}
+
+static bool is_purged(const struct rows *rows, const struct entry_record *record)
+{
+    return generations_validity(rows->generations, record->generation, record->subjects, record->subject_count) == STORE_PURGED;
+}
+
+int rows_delete_purged(const struct rows *rows, MDB_txn *txn, struct rows_place *place, unsigned *steps, struct rows_change *change)
+{
+    struct entry_record record;
+    MDB_cursor *cursor;
+    MDB_val v;
+    bool found = false;
+    int r = mdb_cursor_open(txn, rows->index, &cursor);
+
+    if (r != 0)
+        return r;
+    for (r = place_move(cursor, true, place, &v); r == 0 && *steps > 0; r = place_move(cursor, false, place, &v)) {
+        --*steps;
+        if ((found = row_is_result(&v, &record) && is_purged(rows, &record)))
+            break;
+    }
+    mdb_cursor_close(cursor);
+    if (r != 0 || !found)
+        return r;
+    if ((r = delete_record(rows, txn, place->digest, &record, change)) == 0)
+        ++change->reclaimed;
+    return r;
+}
+
+static bool has_subject(const struct entry_record *record, uint64_t subject)
+{
+    size_t i = 0;
+
+    while (i < record->subject_count && record->subjects[i] != subject)
+        ++i;
+    return i < record->subject_count || subject == STORE_SUBJECT_ALL;
+}
+
+int rows_count(const struct rows *rows, MDB_txn *txn, struct rows_place *place, unsigned steps, const uint64_t *subjects, size_t n,
+               uint64_t *entries, uint64_t *bytes)
+{
+    MDB_cursor *cursor;
+    MDB_val v;
+    int r = mdb_cursor_open(txn, rows->index, &cursor);
+
+    if (r != 0)
+        return r;
+    for (r = place_move(cursor, true, place, &v); r == 0 && steps > 0; r = place_move(cursor, false, place, &v), --steps) {
+        struct entry_record record;
+        size_t i = 0;
+        if (!row_is_result(&v, &record))
+            continue;
+        while (i < n && has_subject(&record, subjects[i]))
+            ++i;
+        if (i < n || is_purged(rows, &record))
+            continue;
+        ++*entries;
+        *bytes += record.body_bytes;
+    }
+    mdb_cursor_close(cursor);
+    return r;
+}
+
 /* ---- putting ---- */
 
 static int put_chunks(const struct rows *rows, MDB_txn *txn, const uint8_t head_bytes[ENTRY_HEAD_BYTES], struct span body,
@@ -392,6 +477,8 @@ int rows_put(const struct rows *rows, MDB_txn *txn, const struct cp_key *key, st
 
     if (rows->owners != NULL)
         owners_tell_put(rows->owners, record->owner, seq, weight_of(rows, record));
+    if (record->generation > change->generation)
+        change->generation = record->generation;
     ++change->put;
     change->overwritten += found;
     change->body_bytes += (int64_t)body.n;

@@ -11,19 +11,28 @@
 
 #include <lmdb.h>
 
+#include "generations.h"
 #include "owners.h"
 
 struct rows {
     MDB_dbi index, body, expiry, meta;
     uint32_t page_bytes;
-    struct owners *owners; /* borrowed; is told who has what; NULL: nobody is limited */
+    struct owners *owners;                 /* borrowed; is told who has what; NULL: nobody is limited */
+    const struct generations *generations; /* borrowed */
 };
 
 /* What a transaction changed, to be added to the counters once it is committed. */
 struct rows_change {
     int64_t body_bytes; /* may be negative */
     uint64_t weight_gone;
-    uint64_t put, overwritten, purged, swept, evicted_live, evicted_dead, evicted_share;
+    uint64_t put, overwritten, purged, swept, evicted_live, evicted_dead, evicted_share, reclaimed;
+    uint64_t generation; /* the highest of those put */
+};
+
+/* A place in the index, between transactions. A row whose key is no digest ends a walk over it. */
+struct rows_place {
+    bool is_begun;                      /* false: before the first row */
+    uint8_t digest[ENTRY_DIGEST_BYTES]; /* the next row is this or behind it */
 };
 
 /* Opens the dbis, making them when missing; the caller commits before they are used in another transaction. The other fields are the caller's. */
@@ -42,13 +51,20 @@ int rows_delete_of_owner(const struct rows *rows, MDB_txn *txn, uint64_t owner, 
                          struct rows_change *change, bool *ret_found);
 /* Deletes the entry whose expiry is first, when its whole second lies before now_ms. MDB_NOTFOUND when none is due. */
 int rows_delete_expired(const struct rows *rows, MDB_txn *txn, int64_t now_ms, struct rows_change *change);
+/* Deletes the next purged entry from *place on, and moves *place to it, or as far as *steps entries that are not purged allow; these are used up. MDB_NOTFOUND when
+ * there is none up to the end. */
+int rows_delete_purged(const struct rows *rows, MDB_txn *txn, struct rows_place *place, unsigned *steps,
+                       struct rows_change *change);
+/* Adds up the entries that have all n subjects and are not purged, in at most `steps` rows from *place on, and moves *place behind them. MDB_NOTFOUND: to the end. */
+int rows_count(const struct rows *rows, MDB_txn *txn, struct rows_place *place, unsigned steps, const uint64_t *subjects, size_t n,
+               uint64_t *entries, uint64_t *bytes);
 /* Pages in use by all dbis and LMDB's own two and free list. */
 int rows_pages(const struct rows *rows, MDB_txn *txn, uint64_t *ret_pages, uint64_t *ret_entries);
 /* Tells rows->owners, which is not NULL, of at most max entries that they have not counted yet. */
 int rows_count_owners(const struct rows *rows, MDB_txn *txn, unsigned max);
 /* Bytes of the map that an entry takes with all its rows: an estimate from nothing but its own sizes, so that what is added when it is put is what is taken
  * away when it goes. */
-uint64_t rows_weight(uint64_t body_bytes, uint64_t name_bytes, uint32_t page_bytes);
+uint64_t rows_weight(const struct entry_record *record, uint32_t page_bytes);
 /* The seq above all that are in use. */
 int rows_next_seq(const struct rows *rows, MDB_txn *txn, uint64_t *ret);
 /* Pages that putting such a body may add or replace, seen generously. */

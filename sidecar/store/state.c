@@ -42,8 +42,10 @@ static void line_parse(char line[STATE_LINE_MAX + 1], size_t n, struct state *st
         return;
     *tail = '\0';
     end = 0;
-    if (sscanf(line, "mcpcached store schema=%u clean=%u distrusted=%u bytes=%" SCNu64 " head=%" SCNx64 " boot=%n", &schema, &clean,
-               &distrusted, &state->file_bytes, &state->head_sum, &end) != 5 ||
+    if (sscanf(line,
+               "mcpcached store schema=%u clean=%u distrusted=%u bytes=%" SCNu64 " head=%" SCNx64 " generations=%" SCNx64
+               " boot=%n",
+               &schema, &clean, &distrusted, &state->file_bytes, &state->head_sum, &state->generations_sum, &end) != 6 ||
         end == 0 || schema != STATE_SCHEMA || strlen(line + end) >= sizeof(state->boot))
         return;
     memcpy(state->boot, line + end, strlen(line + end) + 1);
@@ -79,10 +81,12 @@ int state_open(const char *path, struct state *ret)
 size_t state_format(const struct state *state, char ret[STATE_LINE_MAX])
 {
     int n = snprintf(ret, STATE_LINE_MAX,
-                     "mcpcached store schema=%d clean=%d distrusted=%d bytes=%" PRIu64 " head=%016" PRIx64 " boot=%s", STATE_SCHEMA,
-                     state->is_clean, state->is_distrusted, state->file_bytes, state->head_sum, state->boot);
+                     "mcpcached store schema=%d clean=%d distrusted=%d bytes=%" PRIu64 " head=%016" PRIx64
+                     " generations=%016" PRIx64 " boot=%s",
+                     STATE_SCHEMA, state->is_clean, state->is_distrusted, state->file_bytes, state->head_sum,
+                     state->generations_sum, state->boot);
     n += snprintf(ret + n, STATE_LINE_MAX - (size_t)n, " sum=%016" PRIx64 "\n", (uint64_t)XXH3_64bits(ret, (size_t)n));
-    return (size_t)n; /* some 200: every field is bounded */
+    return (size_t)n; /* some 230: every field is bounded */
 }
 
 int state_write(const struct state *state)

@@ -9,18 +9,19 @@
 #include "cachepolicy/cachepolicy.h"
 
 enum {
-    STATE_SCHEMA = 2, /* of the whole layout: dbis, their keys and chunks, the index record */
+    STATE_SCHEMA = 3, /* of the whole layout: dbis, their keys and chunks, the index record, the generations */
     STATE_LINE_MAX = 256,
 };
 
 struct state {
-    int fd;              /* owned; -1 when not open */
-    bool is_read;        /* the fields below come from the file; false: it was empty, torn or of another schema */
-    char boot[40];       /* boot id under which it was written; "" when that could not be read */
-    bool is_clean;       /* store_close came to its end */
-    bool is_distrusted;  /* something that had to be deleted could not be: the next open wipes */
-    uint64_t file_bytes; /* when clean: at least that long is the data file */
-    uint64_t head_sum;   /* when clean: XXH3-64 of its two meta pages; LMDB itself keeps no sum of them */
+    int fd;                   /* owned; -1 when not open */
+    bool is_read;             /* the fields below come from the file; false: it was empty, torn or of another schema */
+    char boot[40];            /* boot id under which it was written; "" when that could not be read */
+    bool is_clean;            /* store_close came to its end */
+    bool is_distrusted;       /* something that had to be deleted could not be: the next open wipes */
+    uint64_t file_bytes;      /* when clean: at least that long is the data file */
+    uint64_t head_sum;        /* when clean: XXH3-64 of its two meta pages; LMDB itself keeps no sum of them */
+    uint64_t generations_sum; /* when clean: as generations_close gave it */
 };
 
 /* Opens the file, making it when missing, and takes the lock. -EBUSY when another process (or store) holds it. */

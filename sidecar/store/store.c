@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The store as others see it: opens its parts in one order (state file, environment, writer) and closes them in the reverse, decides when to wipe,
+/* The store as others see it: opens its parts in one order (state file, generations, environment, writer) and closes them in the reverse, decides when to wipe,
  * adds up the counters. Not here: LMDB (local.c), writing (writer.c), what is fresh (the policy).
  * Always: files are created for their owner alone; a store that cannot be trusted is emptied, never mended.
  * Threads: as in store.h; the list of readers is under lock. */
@@ -56,7 +56,7 @@ static bool is_openable(const struct store *store, const char *boot)
     return file_facts(store->data_path, &bytes, &head_sum) && bytes >= store->state.file_bytes && head_sum == store->state.head_sum;
 }
 
-/* Removes the data file and LMDB's lock file. 0, also when there was none, or -errno. */
+/* Removes the data file, LMDB's lock file and the generations. 0, also when there were none, or -errno. */
 static int remove_files(struct store *store)
 {
     char lock_path[PATH_MAX + 8];
@@ -66,7 +66,7 @@ static int remove_files(struct store *store)
         store->wiped_at_open = true;
     else if (errno != ENOENT)
         return -errno;
-    if (unlink(lock_path) != 0 && errno != ENOENT)
+    if ((unlink(lock_path) != 0 && errno != ENOENT) || (unlink(store->generations_path) != 0 && errno != ENOENT))
         return -errno;
     return 0;
 }
@@ -131,7 +131,8 @@ static int hold_directory(struct store *store, const char *path, struct cp_error
         return failed(r, reterr, path, "create store directory", strerror(-r),
                       "create it and let this process write there, or name another with --store");
     }
-    if ((r = path_make(state_path, path, "store.state")) < 0 || (r = path_make(store->data_path, path, "store.mdb")) < 0)
+    if ((r = path_make(state_path, path, "store.state")) < 0 || (r = path_make(store->data_path, path, "store.mdb")) < 0 ||
+        (r = path_make(store->generations_path, path, "store.generations")) < 0)
         return failed(r, reterr, path, "use store directory", strerror(-r), "name a shorter one with --store");
     r = state_open(state_path, &store->state);
     if (r == -EBUSY)
@@ -141,11 +142,12 @@ static int hold_directory(struct store *store, const char *path, struct cp_error
         return failed(r, reterr, path, "use store directory", strerror(-r),
                       "let this process write there, or name another with --store");
     make_private(state_path);
+    make_private(store->generations_path);
     make_data_private(store);
     return 0;
 }
 
-/* The environment, after a wipe where what lies there cannot be used. */
+/* Generations and environment, after a wipe where what lies there cannot be used: entries are believed only together with the generations that purge them. */
 static int open_local(struct store *store, const struct store_options *options, uint32_t readers, struct cp_error *reterr)
 {
     char boot[40];
@@ -154,22 +156,32 @@ static int open_local(struct store *store, const struct store_options *options, 
     state_boot_id(boot);
     bool same_boot = boot[0] != '\0' && strcmp(store->state.boot, boot) == 0;
     bool wipe = !is_openable(store, boot);
+    bool was_clean = store->state.is_clean;
+    uint64_t sum = store->state.generations_sum;
     for (int attempt = 0; attempt < 2; ++attempt) {
         if (wipe && (r = remove_files(store)) < 0)
             return failed(r, reterr, store->data_path, "remove", strerror(-r), "remove it by hand");
         /* From here on an end without store_close is an unclean one; that must be on the disk before the first page is. */
         memcpy(store->state.boot, boot, sizeof(boot));
         store->state.is_clean = store->state.is_distrusted = false;
-        store->state.file_bytes = store->state.head_sum = 0;
+        store->state.file_bytes = store->state.head_sum = store->state.generations_sum = 0;
         fault_watch(&store->state, &store->mark);
         if ((r = state_write(&store->state)) < 0)
             return failed(r, reterr, options->path, "write to store directory", strerror(-r),
                           "make room there, or name another with --store");
         fault_enter(&store->mark);
+        generations_close(&store->generations, NULL);
+        r = generations_open(store->generations_path, was_clean && !wipe ? &sum : NULL, &store->generations);
+        fault_leave();
+        if (r < 0)
+            return failed(r, reterr, store->generations_path, "make room for", strerror(-r),
+                          "make room in its directory, or name another with --store");
+        fault_enter(&store->mark);
         r = local_open(&(struct local_options){.path = store->data_path,
                                                .size_bytes = options->size_bytes,
                                                .readers = readers,
                                                .share_percent = options->share_percent,
+                                               .generations = &store->generations,
                                                .same_boot = same_boot},
                        &store->local);
         fault_leave();
@@ -199,9 +211,8 @@ int store_open(const struct store_options *options, struct store **ret, struct c
         return failed(-ENOMEM, reterr, options->path, "open store", "out of memory", "give this process more");
     store->state.fd = -1;
     pthread_mutex_init(&store->lock, NULL);
-    if ((r = generations_open(&store->generations)) < 0)
-        failed(r, reterr, options->path, "open store", "out of memory", "give this process more");
-    if (r < 0 || (r = hold_directory(store, options->path, reterr)) < 0 ||
+    pthread_mutex_init(&store->counting, NULL);
+    if ((r = hold_directory(store, options->path, reterr)) < 0 ||
         (r = open_local(store, options, options->readers > 0 ? options->readers : READERS_DEFAULT, reterr)) < 0)
         goto out;
     r = writer_new(&store->local, &store->state, &store->mark,
@@ -214,8 +225,9 @@ int store_open(const struct store_options *options, struct store **ret, struct c
     return 0;
 out:
     local_close(&store->local, false);
-    generations_close(&store->generations);
+    generations_close(&store->generations, NULL);
     state_close(&store->state);
+    pthread_mutex_destroy(&store->counting);
     pthread_mutex_destroy(&store->lock);
     free(store);
     return r;
@@ -230,14 +242,16 @@ void store_close(struct store *store)
     fault_enter(&store->mark);
     if (local_close(&store->local, is_clean) != 0)
         is_clean = false;
+    if (generations_close(&store->generations, is_clean ? &store->state.generations_sum : NULL) != 0)
+        is_clean = false;
     fault_leave();
     /* Where this fails the next open finds an unclean end, and wipes only if the kernel is another. */
     if (is_clean && file_facts(store->data_path, &store->state.file_bytes, &store->state.head_sum)) {
         store->state.is_clean = true;
         state_write(&store->state);
     }
-    generations_close(&store->generations);
     state_close(&store->state);
+    pthread_mutex_destroy(&store->counting);
     pthread_mutex_destroy(&store->lock);
     free(store);
 }
@@ -340,6 +354,12 @@ void store_sweep_at(struct store *store, int64_t now_ms)
     writer_flush(store->writer);
 }
 
+void store_reclaim_now(struct store *store)
+{
+    writer_reclaim_all(store->writer);
+    writer_flush(store->writer);
+}
+
 void store_hold(struct store *store, bool is_held)
 {
     writer_hold(store->writer, is_held);
@@ -354,24 +374,47 @@ uint64_t store_generation(const struct store *store)
 
 uint64_t store_raise(struct store *store, uint64_t subject, enum store_raise how)
 {
-    return generations_raise(&store->generations, subject, how);
+    /* A page of the file that cannot be read is a SIGBUS: the next start must not meet it too. */
+    fault_enter(&store->mark);
+    uint64_t number = generations_raise(&store->generations, subject, how);
+    fault_leave();
+    return number;
 }
 
 enum store_validity store_validity_of(const struct store *store, uint64_t generation, const uint64_t *subjects, size_t count)
 {
-    return generations_validity(&store->generations, generation, subjects, count);
+    fault_enter(&store->mark);
+    enum store_validity validity = generations_validity(&store->generations, generation, subjects, count);
+    fault_leave();
+    return validity;
 }
 
 uint64_t store_count(struct store *store, const uint64_t *subjects, size_t n, uint64_t *ret_bytes)
 {
-    (void)store, (void)subjects, (void)n;
-    *ret_bytes = 0;
-    return 0;
+    enum { STEPS_MAX = 2048 }; /* some hundred microseconds: a read transaction pins the pages that are freed meanwhile */
+    struct rows_place place = {0};
+    uint64_t entries = 0, bytes = 0;
+    int r = 0;
+
+    writer_flush(store->writer);
+    pthread_mutex_lock(&store->counting);
+    fault_enter(&store->mark);
+    while (r == 0 && !atomic_load_explicit(&store->local.is_broken, memory_order_acquire)) {
+        MDB_txn *txn;
+        if ((r = mdb_txn_begin(store->local.env, NULL, MDB_RDONLY, &txn)) == 0) {
+            r = rows_count(&store->local.rows, txn, &place, STEPS_MAX, subjects, n, &entries, &bytes);
+            mdb_txn_abort(txn);
+        }
+    }
+    fault_leave();
+    pthread_mutex_unlock(&store->counting);
+    *ret_bytes = bytes;
+    return entries;
 }
 
 void store_reclaim(struct store *store)
 {
-    (void)store;
+    writer_reclaim(store->writer);
 }
 
 /* ---- counters ---- */
@@ -394,6 +437,7 @@ void store_counters_get(struct store *store, struct store_counters *ret)
         .evicted_share = value_of(&w->evicted_share),
         .purged = value_of(&w->purged),
         .swept = value_of(&w->swept),
+        .reclaimed = value_of(&w->reclaimed),
         .map_full = value_of(&w->map_full),
         .errors = value_of(&w->errors),
         .wiped = value_of(&w->wiped) + store->wiped_at_open,

@@ -17,15 +17,20 @@ enum {
     BATCHES_PER_STORE = 64,
     FREED_PAGES_MAX = 384,
     STEPS_MAX = 16 * 1024, /* entries of others that one search passes: some milliseconds */
+    RECLAIM_MAX = 100,
+    RECLAIM_STEPS_MAX = 2048,
 };
 
 /* Whose entries go. */
 struct victims {
-    enum { VICTIMS_EXPIRED, VICTIMS_OLDEST, VICTIMS_OWNED } kind;
+    enum { VICTIMS_EXPIRED, VICTIMS_OLDEST, VICTIMS_OWNED, VICTIMS_PURGED } kind;
     /* OWNED */
     uint64_t owner, excess; /* his oldest, until so much is gone */
     uint64_t hand;          /* from here on; moves */
-    unsigned steps;         /* entries of others that may still be passed */
+    /* PURGED */
+    struct rows_place place; /* from here on; moves */
+    /* OWNED and PURGED */
+    unsigned steps; /* entries of others that may still be passed */
 };
 
 /* One entry, or what is left of one. MDB_NOTFOUND when there is none to delete. */
@@ -40,12 +45,16 @@ static int delete_one(const struct rows *rows, MDB_txn *txn, struct victims *vic
         return rows_delete_oldest(rows, txn, now_ms, change);
     case VICTIMS_OWNED:
         return rows_delete_of_owner(rows, txn, victims->owner, now_ms, &victims->hand, &victims->steps, change, &found);
+    case VICTIMS_PURGED:
+        return rows_delete_purged(rows, txn, &victims->place, &victims->steps, change);
     }
     return MDB_NOTFOUND;
 }
 
 static bool is_enough(const struct victims *victims, const struct rows_change *done)
 {
+    if (victims->kind == VICTIMS_PURGED)
+        return victims->steps == 0;
     return victims->kind == VICTIMS_OWNED && (victims->steps == 0 || done->weight_gone >= victims->excess);
 }
 
@@ -60,6 +69,9 @@ static void change_add(struct rows_change *sum, const struct rows_change *more)
     sum->evicted_live += more->evicted_live;
     sum->evicted_dead += more->evicted_dead;
     sum->evicted_share += more->evicted_share;
+    sum->reclaimed += more->reclaimed;
+    if (more->generation > sum->generation)
+        sum->generation = more->generation;
 }
 
 /* *ret_more: the end was not reached. */
@@ -139,6 +151,16 @@ int sweeper_make_room(struct local *local, uint64_t need_pages, int64_t now_ms, 
         if (r != 0)
             return r;
     }
+}
+
+int sweeper_reclaim(struct local *local, struct rows_place *place, struct rows_change *change, bool *ret_more)
+{
+    struct victims victims = {.kind = VICTIMS_PURGED, .place = *place, .steps = RECLAIM_STEPS_MAX};
+    int r = delete_some(local, &victims, RECLAIM_MAX, 0, change, ret_more);
+
+    if (r == 0)
+        *place = victims.place;
+    return r;
 }
 
 int sweeper_clear(struct local *local, struct rows_change *change)

@@ -16,6 +16,8 @@ int sweeper_expire(struct local *local, int64_t now_ms, struct rows_change *chan
 int sweeper_evict(struct local *local, unsigned max, int64_t now_ms, struct rows_change *change, bool *ret_more);
 /* Evicts until need_pages more fit below the hard limit and the pages in use are no more than the soft one, or nothing is left. */
 int sweeper_make_room(struct local *local, uint64_t need_pages, int64_t now_ms, struct rows_change *change);
+/* Deletes what is purged in a bounded part of the index, from *place on, and moves *place behind it. *ret_more: the end was not reached. change is added to. */
+int sweeper_reclaim(struct local *local, struct rows_place *place, struct rows_change *change, bool *ret_more);
 /* Deletes everything. Not with mdb_drop, which lists all freed pages in one value: too long a run of pages for a full map. */
 int sweeper_clear(struct local *local, struct rows_change *change);
 

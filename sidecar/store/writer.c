@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The writer thread and its queue: gathers puts and deletions into batches, commits them, sweeps between them.
+/* The writer thread and its queue: gathers puts and deletions into batches, commits them, sweeps and reclaims between them.
  * Not here: how an entry is laid out (rows.c), how room is made (sweeper.c).
  * Always: callers only take a short lock, and wake the thread only when it sleeps; the bytes in the queue stay below the bound, whatever
  * the disk does; a put that cannot be written becomes a deletion of its key, so that no older answer outlives it; a deletion that cannot be
@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -22,24 +23,28 @@ enum {
     GATHER_MS = 3, /* after the first record: a lone put is on its way soon, a stream of them shares commits */
     TICK_MS = 1000,
     READER_CHECK_MS = 60 * 1000,
-    ATTEMPTS_AS_PUTS = 9,   /* of one batch, making room between them; then its puts are given up */
-    ATTEMPTS = 12,          /* then everything is cleared */
-    BATCHES_PER_STORE = 32, /* in pages: what a batch frees can be used two commits later, so it must be little */
+    RECLAIM_PAUSE_MS = 10 * 1000, /* at least, between two walks over the index that nobody asked for */
+    RECLAIM_PAUSE_PARTS = 20,     /* and so many times what the last one took */
+    ATTEMPTS_AS_PUTS = 9,         /* of one batch, making room between them; then its puts are given up */
+    ATTEMPTS = 12,                /* then everything is cleared */
+    BATCHES_PER_STORE = 32,       /* in pages: what a batch frees can be used two commits later, so it must be little */
     BATCH_PAGES_MIN = 32,
     BATCH_PAGES_MAX = 512,
 };
 
-enum item_kind { ITEM_PUT, ITEM_DELETE, ITEM_SWEEP };
+enum item_kind { ITEM_PUT, ITEM_DELETE, ITEM_SWEEP, ITEM_RECLAIM };
+
+_Static_assert((int)ENTRY_SUBJECTS_MAX == (int)STORE_SUBJECTS_MAX, "a record holds what an entry may have");
 
 struct item {
     struct item *next;
     enum item_kind kind;
     struct cp_key key;
     struct pending_item pending; /* puts and deletions: findable from before they are queued until after the commit */
-    struct store_entry entry;    /* body and name point into bytes */
+    struct store_entry entry;    /* subjects, body and name point into bytes */
     int64_t now_ms;              /* of a sweep */
     size_t queued_bytes;         /* its weight against the bound; 0: none */
-    char bytes[];
+    alignas(uint64_t) char bytes[];
 };
 
 struct writer {
@@ -63,12 +68,16 @@ struct writer {
     unsigned flushers;
     enum { IS_BUSY, IS_IDLE, IS_GATHERING } posture;
     bool is_stopping, is_held;
+    bool is_reclaim_asked;
     bool has_lost_delete; /* no memory to queue a deletion: all must go */
 
     /* writer */
     uint64_t next_seq;
     int64_t tick_at_ms, reader_check_at_ms; /* monotonic */
     bool has_more_expired, has_uncounted;
+    bool is_reclaiming; /* a walk over the index has begun; place is where it goes on */
+    struct rows_place place;
+    int64_t reclaim_at_ms, reclaim_began_at_ms; /* monotonic: the next walk that nobody asks for; the one at work */
 };
 
 static void add(_Atomic uint64_t *counter, uint64_t n)
@@ -93,6 +102,7 @@ static void change_count(struct writer *writer, const struct rows_change *change
     add(&c->evicted_live, change->evicted_live);
     add(&c->evicted_dead, change->evicted_dead);
     add(&c->evicted_share, change->evicted_share);
+    add(&c->reclaimed, change->reclaimed);
 }
 
 static void failure_count(struct writer *writer, int r)
@@ -108,6 +118,11 @@ static void wake_if_asleep(struct writer *writer)
     if (writer->posture == IS_IDLE || (writer->posture == IS_GATHERING &&
                                        (writer->queue_records >= BATCH_RECORDS || writer->flushers > 0 || writer->is_stopping)))
         pthread_cond_signal(&writer->wake);
+}
+
+static bool changes_a_key(const struct item *item)
+{
+    return item->kind == ITEM_PUT || item->kind == ITEM_DELETE;
 }
 
 static void item_free(struct writer *writer, struct item *item)
@@ -130,7 +145,7 @@ static bool item_post(struct writer *writer, struct item *item)
         ++writer->tickets;
         *writer->last = item;
         writer->last = &item->next;
-        if (item->kind != ITEM_SWEEP) {
+        if (changes_a_key(item)) {
             /* under the queue's lock, so that the last word on a key is the same here as in the file */
             item->pending.key = &item->key;
             item->pending.entry = item->kind == ITEM_PUT ? &item->entry : NULL;
@@ -158,25 +173,39 @@ static struct item *item_new(enum item_kind kind, const struct cp_key *key, size
 bool writer_put(struct writer *writer, const struct cp_key *key, const struct store_entry *entry)
 {
     size_t name_bytes = entry->name.n < ENTRY_NAME_MAX ? entry->name.n : (size_t)ENTRY_NAME_MAX;
+    size_t subjects_bytes, bytes;
     struct item *item = NULL;
 
-    /* The limits first, then the allocation; times and ttl_start, ttl_end are checked because a record that breaks its own rules would never verify. */
+    /* The limits first, then the allocation; times, generation and ttl_start, ttl_end are checked because a record that breaks its own rules would never verify. */
+    if (entry->subject_count > STORE_SUBJECTS_MAX || entry->generation > generations_now(writer->local->generations))
+        goto drop;
+    /* Its answer may be on its way to whoever waited for it, but nobody who asks from now on may have it. */
+    if (entry->method != CP_METHOD_INITIALIZE &&
+        generations_validity(writer->local->generations, entry->generation, entry->subjects, entry->subject_count) == STORE_PURGED)
+        return false;
+    subjects_bytes = entry->subject_count * sizeof(entry->subjects[0]);
+    bytes = subjects_bytes + entry->body.n + name_bytes;
     if (entry->body.n <= writer->local->entry_bytes_max && entry->body.n + sizeof(*item) <= writer->queue_bytes_max &&
         entry->ttl_start <= entry->ttl_end && entry->ttl_end <= entry->body.n && entry->began_ms <= entry->stored_at_ms &&
         !atomic_load_explicit(&writer->local->is_broken, memory_order_relaxed))
-        item = item_new(ITEM_PUT, key, entry->body.n + name_bytes);
+        item = item_new(ITEM_PUT, key, bytes);
     if (item != NULL) {
-        item->queued_bytes = sizeof(*item) + entry->body.n + name_bytes;
+        char *body = item->bytes + subjects_bytes, *name = body + entry->body.n;
+        item->queued_bytes = sizeof(*item) + bytes;
         item->entry = *entry;
+        if (subjects_bytes > 0)
+            memcpy(item->bytes, entry->subjects, subjects_bytes);
         if (entry->body.n > 0)
-            memcpy(item->bytes, entry->body.p, entry->body.n);
+            memcpy(body, entry->body.p, entry->body.n);
         if (name_bytes > 0)
-            memcpy(item->bytes + entry->body.n, entry->name.p, name_bytes);
-        item->entry.body = (struct span){item->bytes, entry->body.n};
-        item->entry.name = (struct span){item->bytes + entry->body.n, name_bytes};
+            memcpy(name, entry->name.p, name_bytes);
+        item->entry.subjects = (const uint64_t *)(const void *)item->bytes;
+        item->entry.body = (struct span){body, entry->body.n};
+        item->entry.name = (struct span){name, name_bytes};
         if (item_post(writer, item))
             return true;
     }
+drop:
     add(&writer->counters.put_drops, 1);
     return false;
 }
@@ -202,6 +231,21 @@ void writer_sweep(struct writer *writer, int64_t now_ms)
         return;
     item->now_ms = now_ms;
     item_post(writer, item);
+}
+
+void writer_reclaim_all(struct writer *writer)
+{
+    struct item *item = item_new(ITEM_RECLAIM, NULL, 0);
+    if (item != NULL)
+        item_post(writer, item);
+}
+
+void writer_reclaim(struct writer *writer)
+{
+    pthread_mutex_lock(&writer->lock);
+    writer->is_reclaim_asked = true;
+    wake_if_asleep(writer);
+    pthread_mutex_unlock(&writer->lock);
 }
 
 void writer_flush(struct writer *writer)
@@ -297,7 +341,12 @@ static int item_apply(struct writer *writer, MDB_txn *txn, const struct item *it
             .method = entry->method,
             .cost_ms = entry->cost_ms,
             .name = entry->name,
+            .is_negative = entry->is_negative,
+            .generation = entry->generation,
+            .subject_count = (uint8_t)entry->subject_count,
         };
+        for (size_t i = 0; i < entry->subject_count; ++i)
+            record.subjects[i] = entry->subjects[i];
         return rows_put(rows, txn, &item->key, &record, entry->body, writer->next_seq++, &batch->change);
     }
     r = rows_delete(rows, txn, item->key.digest, &batch->change, &found);
@@ -308,7 +357,7 @@ static int item_apply(struct writer *writer, MDB_txn *txn, const struct item *it
     return r;
 }
 
-/* One transaction over at most `records` items from list on; it ends early before a sweep, before the pages would pass the hard limit, and when it
+/* One transaction over at most `records` items from list on; it ends early before an item that changes no key, before the pages would pass the hard limit, and when it
  * would copy more pages than the free ones above that limit can bear. ret is filled on success only. */
 static int batch_write(struct writer *writer, struct item *list, size_t records, bool give_up_puts, struct batch *ret)
 {
@@ -325,7 +374,7 @@ static int batch_write(struct writer *writer, struct item *list, size_t records,
         pages_max = BATCH_PAGES_MIN;
     if ((r = local_begin(local, &txn)) != 0)
         return r;
-    for (size_t i = 0; i < records && batch.rest != NULL && batch.rest->kind != ITEM_SWEEP; ++i) {
+    for (size_t i = 0; i < records && batch.rest != NULL && changes_a_key(batch.rest); ++i) {
         bool is_put = batch.rest->kind == ITEM_PUT && !give_up_puts;
         uint64_t more = is_put ? rows_pages_of(batch.rest->entry.body.n, local->page_bytes) : 3;
         if (i > 0 && (pages + more > pages_max || (is_put && used + pages + more > local->pages_hard)))
@@ -343,7 +392,7 @@ static int batch_write(struct writer *writer, struct item *list, size_t records,
     return 0;
 }
 
-/* Writes a list of puts and deletions, whatever it takes, and stops before the first sweep, which it returns. */
+/* Writes a list of puts and deletions, whatever it takes, and stops before the first item that is neither, which it returns. */
 static struct item *list_write(struct writer *writer, struct item *list)
 {
     struct local *local = writer->local;
@@ -351,7 +400,7 @@ static struct item *list_write(struct writer *writer, struct item *list)
     size_t records = BATCH_RECORDS;
     bool was_cleared = false;
 
-    while (list != NULL && list->kind != ITEM_SWEEP) {
+    while (list != NULL && changes_a_key(list)) {
         struct rows_change room = {0};
         struct batch batch;
         bool give_up_puts = failures >= ATTEMPTS_AS_PUTS;
@@ -427,6 +476,39 @@ static void sweep(struct writer *writer, int64_t now_ms, bool is_whole)
     } while (is_whole && writer->has_more_expired);
 }
 
+static void reclaim_begin(struct writer *writer)
+{
+    atomic_store(&writer->local->generations->has_raised_hard,
+                 false); /* before the walk: what is raised from here on needs another */
+    writer->is_reclaiming = true;
+    writer->place = (struct rows_place){0};
+    writer->reclaim_began_at_ms = clock_steady_ms();
+}
+
+/* Deletes what is purged in the next bounded part of the index. */
+static void reclaim(struct writer *writer)
+{
+    struct rows_change change = {0};
+    int r = 0;
+
+    if (atomic_load_explicit(&writer->local->is_broken, memory_order_relaxed))
+        writer->is_reclaiming = false;
+    else
+        r = sweeper_reclaim(writer->local, &writer->place, &change, &writer->is_reclaiming);
+    change_count(writer, &change);
+    if (r != 0) {
+        failure_count(writer, r);
+        writer->is_reclaiming = false;
+        atomic_store(&writer->local->generations->has_raised_hard, true);
+    }
+    if (is_damage(r))
+        broken_set(writer, true, r);
+    if (!writer->is_reclaiming) {
+        int64_t now_ms = clock_steady_ms(), pause_ms = (now_ms - writer->reclaim_began_at_ms) * RECLAIM_PAUSE_PARTS;
+        writer->reclaim_at_ms = now_ms + (pause_ms > RECLAIM_PAUSE_MS ? pause_ms : RECLAIM_PAUSE_MS);
+    }
+}
+
 /* Who owns what lay in the store when it was opened: a bounded part of it. */
 static void count_owners(struct writer *writer)
 {
@@ -435,7 +517,7 @@ static void count_owners(struct writer *writer)
         failure_count(writer, r);
 }
 
-/* Work that nobody asked for: at each tick, and one bounded transaction between two batches while dead entries are left. */
+/* Work that nobody asked for: at each tick, and one bounded transaction of each kind between two batches while dead or purged entries are left. */
 static void tend(struct writer *writer)
 {
     int64_t now_ms = clock_steady_ms();
@@ -448,6 +530,10 @@ static void tend(struct writer *writer)
         writer->tick_at_ms = now_ms + TICK_MS;
         sweep(writer, local_now_ms(writer->local), false);
     }
+    if (!writer->is_reclaiming && now_ms >= writer->reclaim_at_ms && atomic_load(&writer->local->generations->has_raised_hard))
+        reclaim_begin(writer);
+    if (writer->is_reclaiming)
+        reclaim(writer);
     if (now_ms >= writer->reader_check_at_ms) {
         writer->reader_check_at_ms = now_ms + READER_CHECK_MS;
         mdb_reader_check(writer->local->env, &dead);
@@ -462,12 +548,18 @@ static void queue_write(struct writer *writer, struct item *list)
 
     for (next = list; next != NULL;) {
         next = list_write(writer, next);
-        if (next != NULL) {
+        if (next == NULL)
+            break;
+        if (next->kind == ITEM_RECLAIM) {
+            reclaim_begin(writer);
+            while (writer->is_reclaiming)
+                reclaim(writer);
+        } else {
             while (writer->has_uncounted)
                 count_owners(writer);
             sweep(writer, next->now_ms, true);
-            next = next->next;
         }
+        next = next->next;
     }
     while (list != NULL) {
         next = list->next;
@@ -479,10 +571,11 @@ static void queue_write(struct writer *writer, struct item *list)
 /* Under lock: sleeps until there is something to write or something to tend, then gives others a moment to join in. */
 static void wait_for_work(struct writer *writer)
 {
-    while (!writer->is_stopping && (writer->is_held || (writer->first == NULL && !writer->has_lost_delete))) {
+    while (!writer->is_stopping &&
+           (writer->is_held || (writer->first == NULL && !writer->has_lost_delete && !writer->is_reclaim_asked))) {
         int64_t until_ms = writer->tick_at_ms;
         struct timespec until = {until_ms / 1000, until_ms % 1000 * 1000000};
-        if ((writer->has_more_expired || writer->has_uncounted) && !writer->is_held)
+        if ((writer->has_more_expired || writer->has_uncounted || writer->is_reclaiming) && !writer->is_held)
             return;
         writer->posture = IS_IDLE;
         int r = writer->is_held ? pthread_cond_wait(&writer->wake, &writer->lock)
@@ -517,6 +610,10 @@ static void *run(void *data)
         writer->last = &writer->first;
         writer->queue_records = 0;
         writer->has_lost_delete = false;
+        if (writer->is_reclaim_asked && !writer->is_reclaiming) {
+            writer->is_reclaim_asked = false;
+            reclaim_begin(writer);
+        }
         pthread_mutex_unlock(&writer->lock);
 
         queue_write(writer, list);
@@ -562,6 +659,7 @@ int writer_new(struct local *local, struct state *state, const struct fault_mark
     writer->has_uncounted = true;
     writer->tick_at_ms = clock_steady_ms() + TICK_MS;
     writer->reader_check_at_ms = clock_steady_ms() + READER_CHECK_MS;
+    writer->reclaim_at_ms = clock_steady_ms() + RECLAIM_PAUSE_MS;
     pthread_mutex_init(&writer->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

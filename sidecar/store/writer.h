@@ -12,7 +12,7 @@ struct writer;
 
 struct writer_counters {
     _Atomic uint64_t puts, put_drops, overwrites, commits, evicted_live, evicted_dead, evicted_share, purged, swept, map_full,
-        errors, wiped;
+        errors, wiped, reclaimed;
 };
 
 /* Starts the thread. local, state and mark are borrowed until writer_free. 0 or -errno. */
@@ -27,6 +27,10 @@ void writer_flush(struct writer *writer);
 
 /* Queues a sweep that takes now_ms for the time: for tests, which do not wait for expiry. */
 void writer_sweep(struct writer *writer, int64_t now_ms);
+/* As store_reclaim. Thread: any. */
+void writer_reclaim(struct writer *writer);
+/* Queues a whole one: for tests, which wait for it. */
+void writer_reclaim_all(struct writer *writer);
 /* Holds the writer before its next batch, or lets it go on: for tests of the queue's bound. */
 void writer_hold(struct writer *writer, bool is_held);
 

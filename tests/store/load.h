@@ -134,9 +134,9 @@ static inline void load_room_make(char path[64])
 
 static inline void load_room_remove(const char *path)
 {
-    static const char *const names[] = {"store.mdb", "store.mdb-lock", "store.state"};
+    static const char *const names[] = {"store.mdb", "store.mdb-lock", "store.state", "store.generations"};
     char name[128];
-    for (size_t i = 0; i < 3; ++i) {
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); ++i) {
         snprintf(name, sizeof(name), "%s/%s", path, names[i]);
         unlink(name);
     }

@@ -98,12 +98,12 @@ static int teardown(void **state)
 /* The files of room as a killed process would leave them, in a directory of their own. */
 static void room_snapshot(const struct room *room, struct room *ret)
 {
-    static const char *const names[] = {"store.mdb", "store.state"};
+    static const char *const names[] = {"store.mdb", "store.state", "store.generations"};
 
     *ret = (struct room){0};
     strcpy(ret->path, "store-XXXXXX");
     assert_non_null(mkdtemp(ret->path));
-    for (size_t i = 0; i < 2; ++i) {
+    for (size_t i = 0; i < 3; ++i) {
         char from[128], to[128];
         static char bytes[65536];
         ssize_t n;
