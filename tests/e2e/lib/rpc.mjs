@@ -85,17 +85,20 @@ export async function messageOf(answer) {
 }
 
 /**
- * What Cache-Status says: 'hit', 'miss', 'bypass:REASON', 'error:REASON' (a refusal of the sidecar's own); 'miss:unproven' and 'miss:expired' where an entry was
- * there and this caller was not let in, which says nothing about whose the entry is; 'none' when there is no such header.
+ * What Cache-Status says: 'hit', 'stale' (in grace), 'stale:stale-if-error', 'miss', 'collapsed' (a miss that waited for somebody else's fetch), 'bypass:REASON', 'error:REASON' (a refusal of
+ * the sidecar's own); 'miss:unproven' and 'miss:expired' where an entry was there and this caller was not let in, which says nothing about whose the entry is; 'none' when there is no
+ * such header.
  */
 export function outcomeOf(answer) {
     const status = answer.header('cache-status');
     if (status === undefined) return 'none';
     const [cache, ...parts] = status.split(';').map((part) => part.trim());
     if (cache !== 'mcpcached') return `strange:${status}`;
-    if (parts.includes('hit')) return 'hit';
     const forwarded = parts.find((part) => part.startsWith('fwd='))?.slice(4);
     const detail = parts.find((part) => part.startsWith('detail='))?.slice(7);
+    if (parts.includes('hit')) return detail === 'stale' ? 'stale' : 'hit';
+    if (parts.includes('collapsed')) return 'collapsed';
+    if (forwarded === 'stale') return `stale:${detail}`;
     if (forwarded === undefined && detail !== undefined) return `error:${detail}`;
     if (forwarded === 'bypass' || ['unproven', 'expired'].includes(detail)) return `${forwarded}:${detail}`;
     return forwarded ?? `strange:${status}`;
