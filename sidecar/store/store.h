@@ -69,9 +69,9 @@ enum store_lookup {
     STORE_BAD, /* something is there but does not verify, or LMDB failed: counted, and to be treated as a miss */
 };
 
-/* Opens or creates. An unclean end under another boot id wipes (MDB_NOSYNC is only safe while the kernel lives); an unknown schema or a
- * foreign file wipes too, never mixes, and so does a size_bytes below what the file needs. Two processes on one directory: the second is
- * refused (lock file). On failure one sentence in reterr that names the path and the cure. 0 or -errno. */
+/* Opens or creates; 2 MiB beside the entries are for what was purged. An unclean end under another boot id wipes (MDB_NOSYNC is only safe while the
+ * kernel lives); an unknown schema or a foreign, missing or torn file wipes too, never mixes, and so does a size_bytes below what the file needs. Two
+ * processes on one directory: the second is refused (lock file). On failure one sentence in reterr that names the path and the cure. 0 or -errno. */
 int store_open(const struct store_options *options, struct store **ret, struct cp_error *reterr);
 /* Drains the queue, marks the end clean, closes. */
 void store_close(struct store *store);
@@ -86,12 +86,14 @@ int64_t store_now_ms(const struct store *store);
 int store_reader_new(struct store *store, struct store_reader **ret);
 void store_reader_free(struct store_reader *reader);
 
-/* Finds key. Memory of the result comes from alloc(ctx, bytes), called at most twice. Thread: the reader's. No log, and no
+/* Finds key, purged or not: that is store_validity_of's to say. Memory of the result comes from alloc(ctx, bytes), called at most twice: for the body, and, aligned as
+ * uint64_t must be, for subjects and name. Thread: the reader's. No log, and no
  * lock unless something near the key is queued and not yet committed (then a short one, held for the copy). */
 enum store_lookup store_get(struct store_reader *reader, const struct cp_key *key, void *(*alloc)(void *ctx, size_t bytes),
                             void *ctx, struct store_entry *ret);
 
-/* Queues a put; key and entry are copied. True when queued. Thread: any; never blocks on the disk. A later put or delete of the same key wins. */
+/* Queues a put; key and entry are copied. True when queued; false also when it is purged already. Thread: any; never blocks on the disk. A later put or
+ * delete of the same key wins. */
 bool store_put(struct store *store, const struct cp_key *key, const struct store_entry *entry);
 /* Queues a deletion; is never dropped and never overtakes or is overtaken by a put of the same caller. */
 void store_delete(struct store *store, const struct cp_key *key);
@@ -107,10 +109,11 @@ uint64_t store_generation(const struct store *store);
 uint64_t store_raise(struct store *store, uint64_t subject, enum store_raise how);
 /* The worst that was raised after generation for any of the subjects, or for all. Thread: any, lock-free. */
 enum store_validity store_validity_of(const struct store *store, uint64_t generation, const uint64_t *subjects, size_t count);
-/* Entries that have each of these n subjects (STORE_SUBJECT_ALL: any entry has it) and are not purged by now, softly or not at all; *ret_bytes: their bodies. Waits for
- * what is queued, then reads in bounded steps: not for loops. Entries of method CP_METHOD_INITIALIZE are no results: never counted. Thread: any. */
+/* How many entries have all n subjects (every entry has STORE_SUBJECT_ALL) and are not purged hard by now; *ret_bytes: their bodies. Waits for what is queued, then
+ * reads in bounded steps: not for loops. Entries of method CP_METHOD_INITIALIZE are no results: never counted. Thread: any. */
 uint64_t store_count(struct store *store, const uint64_t *subjects, size_t n, uint64_t *ret_bytes);
-/* Asks the writer to delete, in bounded steps, what is purged; by itself it does so some time after a raise. Never of method CP_METHOD_INITIALIZE. Thread: any. */
+/* Asks the writer to delete, in bounded steps, what is purged hard; after a raise it does so by itself within some ten seconds. Never of method
+ * CP_METHOD_INITIALIZE. Thread: any. */
 void store_reclaim(struct store *store);
 
 void store_counters_get(struct store *store, struct store_counters *ret);

@@ -170,6 +170,13 @@ static struct item *item_new(enum item_kind kind, const struct cp_key *key, size
     return item;
 }
 
+/* What is purged may be on its way to whoever waited for it, but nobody who asks from now on may have it. */
+static bool is_purged(const struct writer *writer, const struct store_entry *entry)
+{
+    return entry->method != CP_METHOD_INITIALIZE && generations_validity(writer->local->generations, entry->generation,
+                                                                         entry->subjects, entry->subject_count) == STORE_PURGED;
+}
+
 bool writer_put(struct writer *writer, const struct cp_key *key, const struct store_entry *entry)
 {
     size_t name_bytes = entry->name.n < ENTRY_NAME_MAX ? entry->name.n : (size_t)ENTRY_NAME_MAX;
@@ -179,9 +186,7 @@ bool writer_put(struct writer *writer, const struct cp_key *key, const struct st
     /* The limits first, then the allocation; times, generation and ttl_start, ttl_end are checked because a record that breaks its own rules would never verify. */
     if (entry->subject_count > STORE_SUBJECTS_MAX || entry->generation > generations_now(writer->local->generations))
         goto drop;
-    /* Its answer may be on its way to whoever waited for it, but nobody who asks from now on may have it. */
-    if (entry->method != CP_METHOD_INITIALIZE &&
-        generations_validity(writer->local->generations, entry->generation, entry->subjects, entry->subject_count) == STORE_PURGED)
+    if (is_purged(writer, entry))
         return false;
     subjects_bytes = entry->subject_count * sizeof(entry->subjects[0]);
     bytes = subjects_bytes + entry->body.n + name_bytes;
@@ -323,10 +328,11 @@ struct batch {
 static int item_apply(struct writer *writer, MDB_txn *txn, const struct item *item, bool give_up_puts, struct batch *batch)
 {
     const struct rows *rows = &writer->local->rows;
-    bool found = false;
+    /* Nor may what it was to replace come back in its place: it is older still, whatever its subjects are. And a walk that reclaims would have passed it. */
+    bool is_late = item->kind == ITEM_PUT && is_purged(writer, &item->entry), found = false;
     int r;
 
-    if (item->kind == ITEM_PUT && !give_up_puts) {
+    if (item->kind == ITEM_PUT && !give_up_puts && !is_late) {
         const struct store_entry *entry = &item->entry;
         struct entry_record record = {
             .owner = entry->owner,
@@ -350,7 +356,9 @@ static int item_apply(struct writer *writer, MDB_txn *txn, const struct item *it
         return rows_put(rows, txn, &item->key, &record, entry->body, writer->next_seq++, &batch->change);
     }
     r = rows_delete(rows, txn, item->key.digest, &batch->change, &found);
-    if (r == 0 && item->kind == ITEM_PUT)
+    if (r == 0 && is_late)
+        ++batch->change.reclaimed;
+    else if (r == 0 && item->kind == ITEM_PUT)
         ++batch->given_up;
     else if (r == 0)
         batch->change.purged += found;
@@ -478,8 +486,8 @@ static void sweep(struct writer *writer, int64_t now_ms, bool is_whole)
 
 static void reclaim_begin(struct writer *writer)
 {
-    atomic_store(&writer->local->generations->has_raised_hard,
-                 false); /* before the walk: what is raised from here on needs another */
+    /* Before the walk: what is raised from here on needs another. */
+    atomic_store(&writer->local->generations->has_raised_hard, false);
     writer->is_reclaiming = true;
     writer->place = (struct rows_place){0};
     writer->reclaim_began_at_ms = clock_steady_ms();
@@ -568,11 +576,17 @@ static void queue_write(struct writer *writer, struct item *list)
     }
 }
 
+/* Under lock: it was asked for, and not in the middle of a walk: that one may have passed what is to go. */
+static bool reclaim_can_begin(const struct writer *writer)
+{
+    return writer->is_reclaim_asked && !writer->is_reclaiming;
+}
+
 /* Under lock: sleeps until there is something to write or something to tend, then gives others a moment to join in. */
 static void wait_for_work(struct writer *writer)
 {
     while (!writer->is_stopping &&
-           (writer->is_held || (writer->first == NULL && !writer->has_lost_delete && !writer->is_reclaim_asked))) {
+           (writer->is_held || (writer->first == NULL && !writer->has_lost_delete && !reclaim_can_begin(writer)))) {
         int64_t until_ms = writer->tick_at_ms;
         struct timespec until = {until_ms / 1000, until_ms % 1000 * 1000000};
         if ((writer->has_more_expired || writer->has_uncounted || writer->is_reclaiming) && !writer->is_held)
@@ -610,7 +624,7 @@ static void *run(void *data)
         writer->last = &writer->first;
         writer->queue_records = 0;
         writer->has_lost_delete = false;
-        if (writer->is_reclaim_asked && !writer->is_reclaiming) {
+        if (reclaim_can_begin(writer)) {
             writer->is_reclaim_asked = false;
             reclaim_begin(writer);
         }

@@ -1,145 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit.h"
+#include "store_room.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#include <xxhash.h>
-
-#include "sidecar/store/check.h"
-#include "sidecar/store/inside.h"
-
-static const uint64_t MIB = 1 << 20;
-
-/* ---- a store in a directory of its own ---- */
-
-struct room {
-    char path[64];
-    struct store *store;
-    struct store_reader *reader;
-};
-
-static void file_path(const struct room *room, const char *name, char ret[128])
-{
-    snprintf(ret, 128, "%s/%s", room->path, name);
-}
-
-static void room_open_with(struct room *room, uint64_t size_bytes, uint64_t queue_bytes, unsigned share_percent)
-{
-    struct store_options options = {
-        .path = room->path, .size_bytes = size_bytes, .queue_bytes = queue_bytes, .readers = 4, .share_percent = share_percent};
-    struct cp_error error;
-
-    if (store_open(&options, &room->store, &error) != 0)
-        fail_msg("%s", error.text);
-    assert_int_equal(store_reader_new(room->store, &room->reader), 0);
-}
-
-static void room_open_sized(struct room *room, uint64_t size_bytes, uint64_t queue_bytes)
-{
-    room_open_with(room, size_bytes, queue_bytes, 25);
-}
-
-static void room_open(struct room *room)
-{
-    room_open_sized(room, 8 * MIB, 0);
-}
-
-static void room_close(struct room *room)
-{
-    store_reader_free(room->reader);
-    store_close(room->store);
-    room->reader = NULL;
-    room->store = NULL;
-}
-
-static void directory_remove(const char *path)
-{
-    DIR *directory = opendir(path);
-    struct dirent *item;
-    char name[400];
-
-    while (directory != NULL && (item = readdir(directory)) != NULL) {
-        snprintf(name, sizeof(name), "%s/%s", path, item->d_name);
-        unlink(name);
-    }
-    if (directory != NULL)
-        closedir(directory);
-    rmdir(path);
-}
-
-static int setup(void **state)
-{
-    struct room *room = calloc(1, sizeof(*room));
-    strcpy(room->path, "store-XXXXXX");
-    if (mkdtemp(room->path) == NULL)
-        return -1;
-    *state = room;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct room *room = *state;
-    if (room->store != NULL)
-        room_close(room);
-    directory_remove(room->path);
-    free(room);
-    return 0;
-}
-
-/* The files of room as a killed process would leave them, in a directory of their own. */
-static void room_snapshot(const struct room *room, struct room *ret)
-{
-    static const char *const names[] = {"store.mdb", "store.state", "store.generations"};
-
-    *ret = (struct room){0};
-    strcpy(ret->path, "store-XXXXXX");
-    assert_non_null(mkdtemp(ret->path));
-    for (size_t i = 0; i < 3; ++i) {
-        char from[128], to[128];
-        static char bytes[65536];
-        ssize_t n;
-        file_path(room, names[i], from);
-        file_path(ret, names[i], to);
-        int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_EXCL, 0600);
-        assert_true(in >= 0 && out >= 0);
-        while ((n = read(in, bytes, sizeof(bytes))) > 0)
-            assert_int_equal(write(out, bytes, (size_t)n), n);
-        close(in);
-        close(out);
-    }
-}
 
 /* ---- entries whose content follows from their number ---- */
-
-static struct cp_key key_of(unsigned number)
-{
-    struct cp_key key = {.check = {'c'}};
-    XXH128_hash_t hash = XXH3_128bits(&number, sizeof(number));
-    memcpy(key.digest, &hash, sizeof(hash));
-    memcpy(key.digest + 16, &number, sizeof(number));
-    memcpy(key.check + 1, &number, sizeof(number));
-    return key;
-}
-
-static char *body_of(unsigned number, size_t n)
-{
-    char *body = malloc(n + 1);
-    uint64_t x = number + 1;
-    for (size_t i = 0; i < n; ++i) {
-        x = x * 6364136223846793005 + 1442695040888963407;
-        body[i] = (char)(x >> 56);
-    }
-    return body;
-}
 
 /* Whose entries are, where a test does not say. */
 static uint64_t owner_of(unsigned number)
@@ -186,18 +54,6 @@ static void put_done(struct room *room, unsigned number, size_t n)
     store_flush(room->store);
 }
 
-struct allocations {
-    void *p[2];
-    int count;
-};
-
-static void *alloc(void *ctx, size_t n)
-{
-    struct allocations *allocations = ctx;
-    assert_true(allocations->count < 2);
-    return allocations->p[allocations->count++] = malloc(n);
-}
-
 /* Looks up; on a hit everything must be as put_owned made it for n bytes. */
 static enum store_lookup look_owned(struct room *room, unsigned number, size_t n, uint64_t owner)
 {
@@ -230,32 +86,6 @@ static enum store_lookup look_owned(struct room *room, unsigned number, size_t n
 static enum store_lookup look(struct room *room, unsigned number, size_t n)
 {
     return look_owned(room, number, n, owner_of(number));
-}
-
-/* Any key, whatever lies there. */
-static enum store_lookup look_key(struct room *room, const struct cp_key *key)
-{
-    struct allocations allocations = {0};
-    struct store_entry entry;
-    enum store_lookup found = store_get(room->reader, key, alloc, &allocations, &entry);
-
-    free(allocations.p[0]);
-    free(allocations.p[1]);
-    return found;
-}
-
-static struct store_counters counters_of(struct room *room)
-{
-    struct store_counters counters;
-    store_counters_get(room->store, &counters);
-    return counters;
-}
-
-static void assert_sound(struct room *room)
-{
-    struct cp_error error;
-    if (store_check(room->store, &error) != 0)
-        fail_msg("%s", error.text);
 }
 
 /* ---- put, get, delete ---- */
