@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#include "inside.h"
+#include "loose.h"
 #include "policy.h"
 
 /* --- numbers --- */
@@ -197,64 +199,126 @@ bool cp_answer_is_to(const struct cp_answer *answer, struct span id)
 
 /* --- what is stored --- */
 
+/* Of the fill, not of the caller who gets it again; and what is said to the cache. */
 static bool is_fills_own(struct span name)
 {
-    return span_eq(name, SPAN("traceparent")) || span_eq(name, SPAN("tracestate")) || span_eq(name, SPAN("baggage"));
+    return span_eq(name, SPAN("traceparent")) || span_eq(name, SPAN("tracestate")) || span_eq(name, SPAN("baggage")) ||
+           span_eq(name, SPAN(CP_ANSWER_TAGS));
 }
 
 /* What the protocol itself puts into a result's _meta speaks of the server; a vendor's member may speak of the caller. */
-static bool goes(struct span name, bool strip_vendor)
+static bool goes(struct span name, void *ctx)
 {
     static const char ours[] = "io.modelcontextprotocol/";
+    bool strip_vendor = *(const bool *)ctx;
 
     if (is_fills_own(name))
         return true;
     return strip_vendor && !(name.n >= sizeof(ours) - 1 && memcmp(name.p, ours, sizeof(ours) - 1) == 0);
 }
 
+static const struct cp_json_node *result_meta(const struct cp_answer *answer, const struct cp_json_doc *doc)
+{
+    if (!answer->is_object)
+        return NULL;
+    return cp_json_member(doc, cp_json_member(doc, cp_json_root(doc), SPAN("result")), SPAN("_meta"));
+}
+
 int cp_answer_strip(const struct cp_answer *answer, bool strip_vendor, struct cp_json_doc *doc, struct buf *out,
                     uint32_t *ret_ttl_start, uint32_t *ret_ttl_end)
 {
-    const char *base = doc->text.p, *at = answer->result.p, *end = answer->result.p + answer->result.n;
-    const struct cp_json_node *meta = NULL, *member, *kept = NULL;
-    size_t ttl = 0; /* bytes that go before the ttlMs value */
+    const char *at = answer->result.p, *end = answer->result.p + answer->result.n;
+    size_t before = out->n, gone;
     int r;
 
     /* The one reservation, so that what follows cannot fail. */
     r = buf_reserve(out, answer->result.n);
     if (r < 0)
         return r;
-    if (answer->is_object)
-        meta = cp_json_member(doc, cp_json_member(doc, cp_json_root(doc), SPAN("result")), SPAN("_meta"));
-    for (member = cp_json_first(doc, meta); member != NULL;) {
-        const struct cp_json_node *last = member, *next;
-        const char *from = base + member->name_start - 1, *to;
-
-        if (!goes(cp_json_name(doc, member), strip_vendor)) {
-            kept = member;
-            member = cp_json_next(doc, member);
-            continue;
-        }
-        /* A run of members that go, with the comma behind it, or, at the end, with the one before it. */
-        for (next = cp_json_next(doc, member); next != NULL && goes(cp_json_name(doc, next), strip_vendor);
-             next = cp_json_next(doc, next))
-            last = next;
-        to = base + last->end;
-        if (next != NULL)
-            to = base + next->name_start - 1;
-        else if (kept != NULL)
-            from = base + kept->end;
-        if (answer->ttl_token.p != NULL && answer->ttl_token.p >= to)
-            ttl += (size_t)(to - from);
-        buf_add(out, at, (size_t)(from - at));
-        at = to;
-        member = next;
-    }
+    json_copy_without(doc, result_meta(answer, doc), goes, &strip_vendor, &at, out);
+    /* all that goes stands in one member, so it is before the ttlMs value or behind it */
+    gone = (size_t)(at - answer->result.p) - (out->n - before);
+    if (answer->ttl_token.p != NULL && answer->ttl_token.p < at)
+        gone = 0;
     buf_add(out, at, (size_t)(end - at));
     *ret_ttl_start = *ret_ttl_end = 0;
     if (answer->ttl_token.p != NULL) {
-        *ret_ttl_start = (uint32_t)((size_t)(answer->ttl_token.p - answer->result.p) - ttl);
+        *ret_ttl_start = (uint32_t)((size_t)(answer->ttl_token.p - answer->result.p) - gone);
         *ret_ttl_end = *ret_ttl_start + (uint32_t)answer->ttl_token.n;
     }
     return 0;
+}
+
+/* --- what purges it --- */
+
+int cp_answer_tags(const struct cp_answer *answer, struct cp_json_doc *doc, cp_tag_fn fn, void *ctx)
+{
+    const struct cp_json_node *tags = cp_json_member(doc, result_meta(answer, doc), SPAN(CP_ANSWER_TAGS)), *tag;
+    enum cp_json_status status;
+
+    if (tags == NULL || tags->type != CP_JSON_ARRAY)
+        return 0;
+    status = cp_json_open(doc, tags, &tags);
+    if (status != CP_JSON_OK)
+        return status == CP_JSON_NOMEM ? -ENOMEM : 0;
+    for (tag = cp_json_first(doc, tags); tag != NULL; tag = cp_json_next(doc, tag)) {
+        struct span text = cp_json_text(doc, tag);
+
+        if (tag->type == CP_JSON_STRING && text.p == NULL)
+            return -ENOMEM;
+        if (cp_tag_is_valid(text))
+            fn(ctx, text);
+    }
+    return 0;
+}
+
+/* Members that are a URI, of one object. */
+static int tell_uris(struct span object, struct buf *scratch, cp_uri_fn fn, void *ctx)
+{
+    struct span name, value, raw, uri;
+    struct loose inside;
+
+    if (!loose_open(object, '{', &inside))
+        return 0;
+    while (loose_member(&inside, &name, &value)) {
+        if (!loose_is(name, SPAN("uri")) || !loose_string(value, &raw))
+            continue;
+        if (loose_text(raw, scratch, &uri) != 0)
+            return -ENOMEM;
+        fn(ctx, uri);
+    }
+    return 0;
+}
+
+/* One element of contents, or of content: its own URI, and that of what is embedded in it. */
+static int tell_block(struct span block, struct buf *scratch, cp_uri_fn fn, void *ctx)
+{
+    struct span name, value;
+    struct loose inside;
+    int r = tell_uris(block, scratch, fn, ctx);
+
+    if (r != 0 || !loose_open(block, '{', &inside))
+        return r;
+    while (r == 0 && loose_member(&inside, &name, &value)) {
+        if (loose_is(name, SPAN("resource")))
+            r = tell_uris(value, scratch, fn, ctx);
+    }
+    return r;
+}
+
+int cp_answer_uris(const struct cp_answer *answer, struct buf *scratch, cp_uri_fn fn, void *ctx)
+{
+    struct span name, value, block;
+    struct loose result, blocks;
+    int r = 0;
+
+    if (!answer->is_readable || !loose_open(answer->result, '{', &result))
+        return 0;
+    while (r == 0 && loose_member(&result, &name, &value)) {
+        if ((!loose_is(name, SPAN("contents")) && !loose_is(name, SPAN("content"))) || !loose_open(value, '[', &blocks))
+            continue;
+        while (r == 0 && loose_element(&blocks, &block))
+            r = tell_block(block, scratch, fn, ctx);
+    }
+    return r;
 }

@@ -4,7 +4,10 @@
 #ifndef CP_ANSWER_H
 #define CP_ANSWER_H
 
-#include "json.h"
+#include "tag.h"
+
+/* Member of a result's _meta by which the server gives it tags: an array of strings. Relayed with the answer that it came with, never replayed. */
+#define CP_ANSWER_TAGS "io.mcpcached/tags"
 
 enum cp_result_type {
     CP_RESULT_ABSENT,   /* no resultType member */
@@ -52,11 +55,20 @@ void cp_answer_parse(struct cp_answer *ret, struct cp_json_doc *doc, struct span
  * same type and value (the texts may differ in escapes: "\u0061" answers "a"; 1 never answers "1"; 1.0 never answers 1). */
 bool cp_answer_is_to(const struct cp_answer *answer, struct span id);
 
-/* Appends answer->result to out without traceparent, tracestate and baggage of its top-level _meta (they describe the fill,
- * not the caller), and with strip_vendor (shared with everybody by the operator's word, not the server's) without all its members but io.modelcontextprotocol/...;
+/* Appends answer->result to out without traceparent, tracestate, baggage and CP_ANSWER_TAGS of its top-level _meta (they describe the
+ * fill, not the caller, or are said to the cache), and with strip_vendor (shared with everybody by the operator's word, not the server's) without all its members but io.modelcontextprotocol/...;
  * every other byte stays. ret_ttl: where the ttlMs value stands in what was appended (offset from its
  * first byte), 0,0 when none. 0 or -ENOMEM. The doc must still hold the answer's scan. out is unchanged unless 0. */
 int cp_answer_strip(const struct cp_answer *answer, bool strip_vendor, struct cp_json_doc *doc, struct buf *out,
                     uint32_t *ret_ttl_start, uint32_t *ret_ttl_end);
+
+/* Calls fn for each tag that the result's _meta gives it; what is no tag (cp_tag_is_valid) is passed over. The doc must still hold the answer's scan. 0, or
+ * -ENOMEM: fn was perhaps not called for all. */
+int cp_answer_tags(const struct cp_answer *answer, struct cp_json_doc *doc, cp_tag_fn fn, void *ctx);
+
+/* Calls fn for each URI of a resource that the result contains or links to, decoded: contents[].uri (resources/read), content[].resource.uri and
+ * content[].uri (tools/call: embedded resources and links). In doubt it is one. uri lives until fn returns. 0, or -ENOMEM: fn was perhaps not called for all. */
+typedef void (*cp_uri_fn)(void *ctx, struct span uri);
+int cp_answer_uris(const struct cp_answer *answer, struct buf *scratch, cp_uri_fn fn, void *ctx);
 
 #endif

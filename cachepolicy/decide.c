@@ -257,6 +257,58 @@ void cp_decide(const struct cp_policy *policy, const struct cp_message *message,
     ret->reason = reason;
 }
 
+static bool call_may_write(const struct cp_decision *decision)
+{
+    return decision->action == CP_ACTION_WRITE || decision->reason == CP_REASON_MALFORMED;
+}
+
+/* Poll results (tasks/...) count as writes on purpose: what a task did is seen by whoever polled for its end. */
+static bool unknown_may_write(struct span method)
+{
+    return !span_eq(method, SPAN("logging/setLevel"));
+}
+
+bool cp_may_write(const struct cp_message *message, const struct cp_caller *caller, const struct cp_decision *decision)
+{
+    /* The upstream may read another message than this one. */
+    if (!caller->body_is_plain)
+        return true;
+    switch (message->kind) {
+    case CP_KIND_OPAQUE:
+    case CP_KIND_BATCH:
+        return true;
+    case CP_KIND_NOTIFICATION:
+    case CP_KIND_RESPONSE:
+        return false;
+    case CP_KIND_REQUEST:
+        break;
+    }
+    switch (message->method) {
+    case CP_METHOD_TOOLS_CALL:
+        return call_may_write(decision);
+    case CP_METHOD_OTHER:
+        return unknown_may_write(message->method_text);
+    case CP_METHOD_CANCELLED:
+    case CP_METHOD_INITIALIZED:
+        return true; /* with an id they are nothing that any version describes */
+    case CP_METHOD_INITIALIZE:
+    case CP_METHOD_DISCOVER:
+    case CP_METHOD_TOOLS_LIST:
+    case CP_METHOD_RESOURCES_LIST:
+    case CP_METHOD_RESOURCE_TEMPLATES_LIST:
+    case CP_METHOD_RESOURCES_READ:
+    case CP_METHOD_RESOURCES_SUBSCRIBE:
+    case CP_METHOD_RESOURCES_UNSUBSCRIBE:
+    case CP_METHOD_PROMPTS_LIST:
+    case CP_METHOD_PROMPTS_GET:
+    case CP_METHOD_COMPLETE:
+    case CP_METHOD_PING:
+    case CP_METHOD_LISTEN:
+        return false;
+    }
+    return true;
+}
+
 /* What HTTP alone says against keeping the reply. */
 static enum cp_reason why_reply_is_not_kept(const struct cp_reply *reply)
 {
@@ -308,17 +360,17 @@ bool cp_is_public_granted(const struct cp_decision *decision, bool has_hint, int
     return decision->may_public && ((has_hint && hint_ttl_ms > 0) || granted_scope(decision->rule) == CP_SCOPE_PUBLIC);
 }
 
-/* May everybody share it? The server's hint can only be as wide as it was meant: "public" beside ttlMs 0 is what some implementations
- * stamp on everything, so a lifetime of the policy's own does not inherit it; the operator's explicit public does. */
-static bool is_shared_by_all(const struct cp_decision *decision, const struct cp_reply *reply, const struct cp_answer *answer,
-                             const struct cp_storing *storing, bool is_modern)
+/* The server's hint can only be as wide as it was meant: "public" beside ttlMs 0 is what some implementations stamp on everything, so a lifetime of
+ * the policy's own does not inherit it; the operator's explicit public does. */
+bool cp_is_everybodys(const struct cp_decision *decision, enum cp_era era, const struct cp_reply *reply,
+                      const struct cp_answer *answer)
 {
     if (!decision->may_public || reply->is_private)
         return false;
     if (!decision
              ->hint_counts) /* tools and the legacy era: may_public is the rule's explicit word, which a server's own can only narrow */
-        return !is_modern || answer->scope != CP_HINT_PRIVATE;
-    return answer->scope == CP_HINT_PUBLIC && cp_is_public_granted(decision, storing->has_hint, storing->hint_ttl_ms);
+        return era != CP_ERA_MODERN || answer->scope != CP_HINT_PRIVATE;
+    return answer->scope == CP_HINT_PUBLIC && cp_is_public_granted(decision, answer->has_ttl, answer->ttl_ms);
 }
 
 void cp_decide_store(const struct cp_decision *decision, const struct cp_message *message, const struct cp_reply *reply,
@@ -341,8 +393,7 @@ void cp_decide_store(const struct cp_decision *decision, const struct cp_message
         ret->reason = CP_REASON_NO_TTL;
         return;
     }
-    if ((!ret->is_negative || MUTANT("negative-public")) &&
-        is_shared_by_all(decision, reply, answer, ret, message->era == CP_ERA_MODERN)) {
+    if ((!ret->is_negative || MUTANT("negative-public")) && cp_is_everybodys(decision, message->era, reply, answer)) {
         ret->scope = CP_SCOPE_PUBLIC;
     } else if (!decision->may_private) {
         ret->reason = CP_REASON_ANONYMOUS;

@@ -7,6 +7,7 @@
 
 #include "agree.h"
 #include "answer.h"
+#include "definition.h"
 #include "policy.h"
 
 enum cp_outcome {
@@ -27,13 +28,6 @@ const char *cp_outcome_word(enum cp_outcome outcome);
 const char *cp_outcome_text(enum cp_outcome outcome);
 const char *cp_reason_word(enum cp_reason reason);
 const char *cp_reason_text(enum cp_reason reason);
-
-/* What the newest tools/list says of the called tool (protocol: annotations are hints; here they only ever take away, or make an unlisted tool no write). */
-enum cp_annotation {
-    CP_ANNOTATION_NONE,      /* nothing, or no list was seen */
-    CP_ANNOTATION_READ_ONLY, /* readOnlyHint: true */
-    CP_ANNOTATION_VETO,      /* readOnlyHint: false, or destructiveHint: true without readOnlyHint: true */
-};
 
 /* What the runtime gathered about who asks and how. */
 struct cp_caller {
@@ -77,6 +71,11 @@ struct cp_decision {
 void cp_decide(const struct cp_policy *policy, const struct cp_message *message, const struct cp_caller *caller,
                struct cp_decision *ret);
 
+/* Whether this POST may change something upstream, so that what this caller saw before must not be shown to him after it: writes, methods that nobody here
+ * knows, and whatever cannot be read without doubt. Not: what only reads (the lists, resources/read and tools that no rule and no annotation calls writes), notifications,
+ * responses, and what only concerns the session. A batch is judged by its elements (cp_message_each, cp_decide for each); as a whole it may. decision: cp_decide's. */
+bool cp_may_write(const struct cp_message *message, const struct cp_caller *caller, const struct cp_decision *decision);
+
 /* HTTP facts of an upstream reply. */
 struct cp_reply {
     int status;
@@ -101,6 +100,10 @@ struct cp_storing {
 /* now is not needed: ages begin when the runtime stamps the entry. */
 void cp_decide_store(const struct cp_decision *decision, const struct cp_message *message, const struct cp_reply *reply,
                      const struct cp_answer *answer, struct cp_storing *ret);
+
+/* May everybody share this result, whether it is stored or not? */
+bool cp_is_everybodys(const struct cp_decision *decision, enum cp_era era, const struct cp_reply *reply,
+                      const struct cp_answer *answer);
 
 /* Whether an entry found in the public arm may still be served to all: one whose hint gave it no life of its own ("public" beside ttlMs 0 or none) is public
  * only by a rule's explicit word, which may have been taken back since. */

@@ -39,6 +39,11 @@ static inline unsigned utf8_sequence(const char *p, const char *end)
  * has found the escape valid; what it has not seen decodes to something, within the same bounds. Returns how many bytes. */
 unsigned json_unescape(const char **p, const char *end, char ret[4]);
 
+/* Appends the text from *at to the end of the object's last member that is named `goes`, without these members and one comma each, and moves *at
+ * behind it; without any, neither moves. *at stands before the object's members, and out has room for the text from there. */
+void json_copy_without(struct cp_json_doc *doc, const struct cp_json_node *object, bool (*goes)(struct span name, void *ctx),
+                       void *ctx, const char **at, struct buf *out);
+
 /* Bytes of a name, for order and equality: the first eight, big-endian, zero-padded. Equal prefixes decide nothing. */
 struct member {
     uint64_t prefix;

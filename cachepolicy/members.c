@@ -70,6 +70,35 @@ static void sort(struct cp_json_doc *doc, struct member *items, struct member *s
         memcpy(items, from, n * sizeof(*items));
 }
 
+void json_copy_without(struct cp_json_doc *doc, const struct cp_json_node *object, bool (*goes)(struct span name, void *ctx),
+                       void *ctx, const char **at, struct buf *out)
+{
+    const char *base = doc->text.p;
+    const struct cp_json_node *member = cp_json_first(doc, object), *kept = NULL;
+
+    while (member != NULL) {
+        const struct cp_json_node *last = member, *next;
+        const char *from = base + member->name_start - 1, *to;
+
+        if (!goes(cp_json_name(doc, member), ctx)) {
+            kept = member;
+            member = cp_json_next(doc, member);
+            continue;
+        }
+        /* A run of members that go, with the comma behind it, or, at the end, with the one before it. */
+        for (next = cp_json_next(doc, member); next != NULL && goes(cp_json_name(doc, next), ctx); next = cp_json_next(doc, next))
+            last = next;
+        to = base + last->end;
+        if (next != NULL)
+            to = base + next->name_start - 1;
+        else if (kept != NULL)
+            from = base + kept->end;
+        buf_add(out, *at, (size_t)(from - *at));
+        *at = to;
+        member = next;
+    }
+}
+
 int members_sort(struct cp_json_doc *doc, uint32_t object, size_t *ret_at)
 {
     size_t n = doc->nodes[object].count, at = doc->scratch.n;

@@ -207,6 +207,17 @@ static bool read_envelope(struct cp_message *message, const struct cp_json_node 
     return true;
 }
 
+/* Stays opaque unless node is an object that is a message. */
+static void read_object(struct cp_message *message, const struct cp_json_node *node)
+{
+    if (node->type != CP_JSON_OBJECT)
+        return;
+    if (!read_envelope(message, node))
+        *message = (struct cp_message){.doc = message->doc};
+    else if (message->kind != CP_KIND_RESPONSE)
+        read_params(message);
+}
+
 void cp_message_parse(struct cp_message *ret, struct cp_json_doc *doc, struct span body)
 {
     struct cp_json_limits limits = cp_json_strict;
@@ -222,14 +233,21 @@ void cp_message_parse(struct cp_message *ret, struct cp_json_doc *doc, struct sp
         return;
     if (root->type == CP_JSON_ARRAY)
         ret->kind = CP_KIND_BATCH;
-    if (root->type != CP_JSON_OBJECT)
+    read_object(ret, root);
+}
+
+void cp_message_each(struct cp_json_doc *doc, cp_message_fn fn, void *ctx)
+{
+    const struct cp_json_node *root = cp_json_root(doc), *element;
+
+    if (root == NULL || root->type != CP_JSON_ARRAY)
         return;
-    if (!read_envelope(ret, root)) {
-        *ret = (struct cp_message){.doc = doc};
-        return;
+    for (element = cp_json_first(doc, root); element != NULL; element = cp_json_next(doc, element)) {
+        struct cp_message message = {.doc = doc};
+
+        read_object(&message, element);
+        fn(ctx, &message);
     }
-    if (ret->kind != CP_KIND_RESPONSE)
-        read_params(ret);
 }
 
 /* Sets or clears the marks of all that does not belong to the key. */

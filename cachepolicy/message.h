@@ -77,6 +77,11 @@ struct cp_message {
 /* Scans body into doc and reads it. Never fails: what cannot be read is opaque, and so is what lies deeper than doc->request_depth. */
 void cp_message_parse(struct cp_message *ret, struct cp_json_doc *doc, struct span body);
 
+/* After a parse that found a batch: fn is called for each element, in order, with a message that borrows from the same doc and lives until fn returns. What is
+ * no message is opaque, an array within the array too. */
+typedef void (*cp_message_fn)(void *ctx, const struct cp_message *message);
+void cp_message_each(struct cp_json_doc *doc, cp_message_fn fn, void *ctx);
+
 /* Appends canonical(params) without the inert _meta members (progressToken, io.modelcontextprotocol/logLevel,
  * .../clientInfo, traceparent, tracestate, baggage) and without what `ignore` points at inside arguments. Absent params
  * (written "~") and {} differ, and so do absent arguments, {} and null. An _meta with nothing else in it is left out. The

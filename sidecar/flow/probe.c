@@ -227,37 +227,6 @@ static int add_text(struct buf *out, const char *text)
     return buf_add(out, text, strlen(text));
 }
 
-/* The caller's own _meta, because servers may answer by it, without what is bound to the request that it came with. */
-static int add_meta(struct buf *out, const struct cp_message *message)
-{
-    static const struct span of_one_request[] = {
-        SPAN_OF("progressToken"),
-        SPAN_OF("io.modelcontextprotocol/logLevel"),
-        SPAN_OF("traceparent"),
-        SPAN_OF("tracestate"),
-    };
-    const struct cp_json_node *member;
-    const char *separator = "";
-    int r = 0;
-
-    for (member = cp_json_first(message->doc, message->meta); r == 0 && member != NULL;
-         member = cp_json_next(message->doc, member)) {
-        struct span name = {message->doc->text.p + member->name_start, member->name_end - member->name_start};
-        struct span value = cp_json_raw(message->doc, member);
-        bool skip = false;
-
-        for (size_t i = 0; i != sizeof(of_one_request) / sizeof(of_one_request[0]); ++i)
-            skip |= span_eq(cp_json_name(message->doc, member), of_one_request[i]);
-        if (skip)
-            continue;
-        if ((r = add_text(out, separator)) == 0 && (r = add_text(out, "\"")) == 0 && (r = buf_add_span(out, name)) == 0 &&
-            (r = add_text(out, "\":")) == 0)
-            r = buf_add_span(out, value);
-        separator = ",";
-    }
-    return r;
-}
-
 /* The body of the probe, with an id that no client uses. */
 static int make_body(const struct cp_message *message, struct buf *out, size_t *ret_id_start, size_t *ret_id_bytes)
 {
@@ -276,7 +245,9 @@ static int make_body(const struct cp_message *message, struct buf *out, size_t *
         return r;
     if (message->era == CP_ERA_LEGACY)
         return add_text(out, ",\"method\":\"ping\"}");
-    if ((r = add_text(out, ",\"method\":\"server/discover\",\"params\":{\"_meta\":{")) == 0 && (r = add_meta(out, message)) == 0)
+    /* the caller's own _meta, because servers may answer by it */
+    if ((r = add_text(out, ",\"method\":\"server/discover\",\"params\":{\"_meta\":{")) == 0 &&
+        (r = cp_message_add_meta(message, out)) == 0)
         r = add_text(out, "}}}");
     return r;
 }
