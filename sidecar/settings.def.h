@@ -52,6 +52,11 @@ SETTING(max_proofs, "max-proofs", NUMBER, "65536", "N",
         "acceptances by the upstream that are remembered at once (one for each caller, and for each caller and tool)")
 SETTING(max_streams, "max-streams", NUMBER, "1024", "N",
         "event streams (GET, subscriptions/listen) open at once; one more gets 503")
+SETTING(max_flights, "max-flights", NUMBER, "4096", "N",
+        "fetches that requests for the same thing may share at once; over it each request goes upstream for itself")
+SETTING(max_waiters, "max-waiters", NUMBER, "1024", "N", "requests that may wait for one fetch; one more goes upstream for itself")
+SETTING(max_refreshes, "max-refreshes", NUMBER, "16", "N",
+        "stale entries that are renewed in the background at once; over it they stay stale until asked for again")
 SETTING(insert_rate, "insert-rate", NUMBER, "100", "N",
         "results of one principal that are stored per second, ten times as many at once; 0: no limit")
 SETTING(drain_ms, "drain", DURATION, "5s", "TIME", "how long answers may take to finish after SIGTERM")

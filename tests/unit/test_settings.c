@@ -61,6 +61,9 @@ static void without_flags_the_defaults_stand(void **state)
     assert_int_equal(settings.allow_origin.count, 0);
     assert_int_equal(settings.connect_timeout_ms, 5000);
     assert_int_equal(settings.drain_ms, 5000);
+    assert_int_equal(settings.max_flights, 4096);
+    assert_int_equal(settings.max_waiters, 1024);
+    assert_int_equal(settings.max_refreshes, 16);
     assert_string_equal(settings.log_format, "text");
     assert_string_equal(error.text, "");
 }
@@ -78,6 +81,16 @@ static void a_value_follows_its_flag_or_its_equals_sign(void **state)
     assert_int_equal(settings.threads, 3);
     assert_int_equal(settings.drain_ms, 250);
     assert_string_equal(settings.log_format, "");
+}
+
+static void limits_of_what_is_shared_are_numbers(void **state)
+{
+    (void)state;
+    setenv("MCPCACHED_MAX_REFRESHES", "0", 1);
+    assert_int_equal(parse(FLAGS("--max-flights", "16777216", "--max-waiters=0")), 0);
+    assert_int_equal(settings.max_flights, 16777216);
+    assert_int_equal(settings.max_waiters, 0);
+    assert_int_equal(settings.max_refreshes, 0);
 }
 
 static void the_last_of_a_repeated_flag_counts(void **state)
@@ -170,6 +183,9 @@ static void mistakes_are_told_in_one_sentence(void **state)
         {{"--threads", " -18446744073709551612"}, "--threads", "0 to 1024"},
         {{"--threads", "0x4"}, "--threads: '0x4'", "0 to 1024"},
         {{"--threads", "99999999999999999999999"}, "--threads", "0 to 1024"},
+        {{"--max-flights", "all"}, "--max-flights: 'all'", "0 to 16777216"},
+        {{"--max-waiters", "16777217"}, "--max-waiters: '16777217'", "0 to 16777216"},
+        {{"--max-refreshes", "-1"}, "--max-refreshes: '-1'", "0 to 16777216"},
         {{"--drain", "5"}, "--drain: '5'", "5s"},
         {{"--drain=5 s"}, "--drain: '5 s'", "5s"},
         {{"--drain", ""}, "--drain: ''", "5s"},
@@ -282,6 +298,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CLEAN(without_flags_the_defaults_stand),
         CLEAN(a_value_follows_its_flag_or_its_equals_sign),
+        CLEAN(limits_of_what_is_shared_are_numbers),
         CLEAN(the_last_of_a_repeated_flag_counts),
         CLEAN(the_environment_fills_what_no_flag_said),
         CLEAN(a_flag_hides_a_bad_environment),
