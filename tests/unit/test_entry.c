@@ -22,6 +22,10 @@ static struct entry_record example(void)
         .scope = CP_SCOPE_PUBLIC,
         .method = 3,
         .cost_ms = 42,
+        .is_negative = true,
+        .generation = 0x123456,
+        .subject_count = 3,
+        .subjects = {0xf00000000000000d, 2, 0x0102030405060708},
         .name = SPAN("get_balance"),
     };
 }
@@ -35,6 +39,8 @@ static void assert_same(const struct entry_record *a, const struct entry_record 
     assert_true(a->has_hint == b->has_hint && (!a->has_hint || a->hint_ttl_ms == b->hint_ttl_ms));
     assert_true(a->ttl_start == b->ttl_start && a->ttl_end == b->ttl_end);
     assert_true(a->scope == b->scope && a->method == b->method && a->cost_ms == b->cost_ms);
+    assert_true(a->is_negative == b->is_negative && a->generation == b->generation && a->subject_count == b->subject_count);
+    assert_memory_equal(a->subjects, b->subjects, a->subject_count * sizeof(a->subjects[0]));
     assert_true(span_eq(a->name, b->name));
 }
 
@@ -69,6 +75,9 @@ static void what_is_written_is_read(void **state)
     record.name = SPAN("");
     record.body_bytes = 0;
     record.ttl_start = record.ttl_end = 0;
+    record.is_negative = false;
+    record.generation = 0;
+    record.subject_count = 0;
     assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_OK);
     assert_same(&record, &seen);
 }
@@ -89,6 +98,10 @@ static void extremes_survive_and_fit(void **state)
     record.hint_ttl_ms = INT64_MIN;
     record.ttl_start = record.ttl_end = UINT32_MAX;
     record.cost_ms = UINT32_MAX;
+    record.generation = INT64_MAX;
+    record.subject_count = ENTRY_SUBJECTS_MAX;
+    for (size_t i = 0; i < ENTRY_SUBJECTS_MAX; ++i)
+        record.subjects[i] = UINT64_MAX - i;
     record.name = (struct span){name, sizeof(name)};
     size_t n = entry_format(&record, bytes);
     assert_true(n <= ENTRY_RECORD_MAX);
@@ -165,7 +178,7 @@ static void fields_of_another_type_are_refused(void **state)
             memcpy(bytes + at + stranger_bytes, whole + at + 1, n - at - 1);
             /* Within a bin the bytes are anybody's; then it may be read, but as what it says. */
             if (parse(bytes, resum(bytes, n - 1 + stranger_bytes), &seen) == ENTRY_OK) {
-                assert_true(seen.name.n <= ENTRY_NAME_MAX);
+                assert_true(seen.name.n <= ENTRY_NAME_MAX && seen.subject_count <= ENTRY_SUBJECTS_MAX);
                 assert_true(seen.ttl_end <= seen.body_bytes && seen.ttl_start <= seen.ttl_end);
                 assert_true(seen.scope <= CP_SCOPE_PUBLIC && seen.began_ms <= seen.stored_at_ms);
             }
@@ -195,6 +208,9 @@ static void fields_that_contradict_each_other_are_refused(void **state)
     record = example();
     record.method = 255;
     assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_DAMAGED);
+    record = example();
+    record.generation = (uint64_t)INT64_MAX + 1;
+    assert_int_equal(parse(bytes, entry_format(&record, bytes), &seen), ENTRY_DAMAGED);
 
     record = example();
     n = entry_format(&record, bytes) - 8;
@@ -204,6 +220,31 @@ static void fields_that_contradict_each_other_are_refused(void **state)
     assert_int_equal(bytes[6], 1); /* version, seq, bytes, then the count of chunks */
     bytes[6] = 2;
     assert_int_equal(parse(bytes, resum(bytes, n), &seen), ENTRY_DAMAGED);
+}
+
+/* Whoever wrote them: the count of subjects is the length of what is there, and that is bounded. */
+static void subjects_are_whole_and_bounded(void **state)
+{
+    enum { TAIL_BYTES = 2 + 11 }; /* the name behind them */
+    static const char name[TAIL_BYTES + 1] = "\xc4\x0bget_balance";
+    struct entry_record record = example(), seen;
+    char bytes[ENTRY_RECORD_MAX];
+
+    (void)state;
+    record.subject_count = 0;
+    size_t at = entry_format(&record, bytes) - 8 - TAIL_BYTES - 2;
+    assert_memory_equal(bytes + at, "\xc4\0", 2);
+    for (size_t n = 0; n <= 8 * ENTRY_SUBJECTS_MAX + 8; ++n) {
+        bytes[at] = '\xc5';
+        bytes[at + 1] = (char)(n >> 8);
+        bytes[at + 2] = (char)n;
+        memset(bytes + at + 3, 's', n);
+        memcpy(bytes + at + 3 + n, name, TAIL_BYTES);
+        enum entry_parsed parsed = parse(bytes, resum(bytes, at + 3 + n + TAIL_BYTES), &seen);
+        assert_int_equal(parsed, n % 8 == 0 && n <= 8 * ENTRY_SUBJECTS_MAX ? ENTRY_OK : ENTRY_DAMAGED);
+        if (parsed == ENTRY_OK)
+            assert_int_equal(seen.subject_count, n / 8);
+    }
 }
 
 static void bodies_are_cut_into_chunks_that_fill_one_page(void **state)
@@ -235,6 +276,7 @@ int main(void)
         cmocka_unit_test(another_version_is_unknown),
         cmocka_unit_test(fields_of_another_type_are_refused),
         cmocka_unit_test(fields_that_contradict_each_other_are_refused),
+        cmocka_unit_test(subjects_are_whole_and_bounded),
         cmocka_unit_test(bodies_are_cut_into_chunks_that_fill_one_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,7 @@ static bool put_owned(struct room *room, unsigned number, size_t n, uint64_t own
 {
     char *body = body_of(number, n);
     struct cp_key key = key_of(number);
+    uint64_t subjects[2] = {number + 2, ~(uint64_t)number};
     struct store_entry entry = {
         .body = {body, n},
         .owner = owner,
@@ -32,6 +33,9 @@ static bool put_owned(struct room *room, unsigned number, size_t n, uint64_t own
         .method = 2,
         .cost_ms = number + 1,
         .name = SPAN("tool/name"),
+        .subjects = subjects,
+        .subject_count = number % 3,
+        .is_negative = number % 7 == 0,
     };
     bool queued = store_put(room->store, &key, &entry);
     free(body);
@@ -74,6 +78,9 @@ static enum store_lookup look_owned(struct room *room, unsigned number, size_t n
             assert_int_equal(entry.hint_ttl_ms, number * 10);
         assert_true(entry.ttl_start == 0 && entry.ttl_end == (n > 5 ? 5 : 0));
         assert_true(span_eq(entry.name, SPAN("tool/name")));
+        assert_true(entry.is_negative == (number % 7 == 0) && entry.generation == 0 && entry.subject_count == number % 3);
+        assert_true(number % 3 < 1 || entry.subjects[0] == number + 2);
+        assert_true(number % 3 < 2 || entry.subjects[1] == ~(uint64_t)number);
         free(body);
     } else if (found == STORE_MISS) {
         assert_int_equal(allocations.count, 0);
@@ -896,14 +903,14 @@ static void a_clean_end_keeps_everything(void **state)
 
 static void files_are_their_owners_alone(void **state)
 {
-    static const char *const names[] = {".", "store.mdb", "store.mdb-lock", "store.state"};
+    static const char *const names[] = {".", "store.mdb", "store.mdb-lock", "store.state", "store.generations"};
     struct room *room = *state;
     mode_t mask = umask(0);
 
     rmdir(room->path);
     room_open(room);
     umask(mask);
-    for (size_t i = 0; i < 4; ++i) {
+    for (size_t i = 0; i < 5; ++i) {
         char path[128];
         struct stat stat_;
         file_path(room, names[i], path);
@@ -930,7 +937,7 @@ static void room_open_heard(struct room *room, char *ret, size_t n)
 
 static void what_others_can_read_is_closed_or_named(void **state)
 {
-    static const char *const names[] = {"store.mdb", "store.mdb-lock", "store.state"};
+    static const char *const names[] = {"store.mdb", "store.mdb-lock", "store.state", "store.generations"};
     struct room *room = *state;
     char heard[2000], path[128];
     struct stat stat_;
@@ -943,13 +950,13 @@ static void what_others_can_read_is_closed_or_named(void **state)
         room_close(room);
     }
     /* Files that are not: made so. */
-    for (size_t i = 0; i < 3; ++i) {
+    for (size_t i = 0; i < 4; ++i) {
         file_path(room, names[i], path);
         assert_int_equal(chmod(path, i == 1 ? 0666 : 0644), 0);
     }
     room_open_heard(room, heard, sizeof(heard));
     assert_string_equal(heard, "");
-    for (size_t i = 0; i < 3; ++i) {
+    for (size_t i = 0; i < 4; ++i) {
         file_path(room, names[i], path);
         assert_int_equal(stat(path, &stat_), 0);
         assert_int_equal(stat_.st_mode & 07777, 0600);
