@@ -8,6 +8,7 @@
 #include "sidecar/front/listener.h"
 #include "sidecar/policy_file.h"
 #include "sidecar/settings.h"
+#include "sidecar/upstream/budget.h"
 
 #include <errno.h>
 #include <openssl/ssl.h>
@@ -29,6 +30,7 @@ struct house {
     struct flow *flows[FLOWS_MAX];
     _Atomic int64_t challenged_ms;
     atomic_size_t open_streams;
+    struct budget_retries retries;
     struct listener *listener;
 };
 
@@ -160,6 +162,7 @@ static int open_listener(struct house *h)
     };
     int r;
 
+    budget_retries_init(&h->retries);
     h->shared = (struct flow_shared){
         .trust =
             {
@@ -184,6 +187,7 @@ static int open_listener(struct house *h)
                 .connect_timeout_ms = h->settings.connect_timeout_ms,
                 .first_byte_timeout_ms = h->settings.first_byte_timeout_ms,
                 .keepalive_ms = h->settings.upstream_keepalive_ms,
+                .retries = &h->retries,
             },
         .host = strcmp(h->settings.upstream_host, "upstream") == 0 ? h->url.authority : SPAN_ABSENT,
         .max_entry_bytes = h->settings.max_entry_bytes,

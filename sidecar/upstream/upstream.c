@@ -2,10 +2,14 @@
 /* The server behind us. Connections come from libh2o (pool, resolver, TLS); replies are read by wire/http_reply.c.
  * Not here: what is sent and what becomes of the reply (flow/exchange.c).
  * Always: a connection goes back to the pool only when its reply was whole and nothing followed it, so no reply can reach another caller; a call whose
- * bytes may have reached the upstream is sent again only when it is a read, the connection was a kept one and no byte came back.
+ * bytes may have reached the upstream is sent again only when it is a read, the connection was a kept one and no byte came back. Connecting is tried once more
+ * only for who allows it, and within the same time.
  * Thread: the loop. */
 #include "sidecar/upstream/upstream.h"
 
+#include "cachepolicy/mutant.h"
+#include "sidecar/upstream/alarm.h"
+#include "sidecar/upstream/budget.h"
 #include "sidecar/wire/http_reply.h"
 
 #include <arpa/inet.h>
@@ -15,6 +19,10 @@
 #include <stdlib.h>
 
 #define ATTEMPTS_MAX 3
+
+/* Before connecting is tried again: long enough for a server that restarts its listener, spread so that those who failed together do not come back together. */
+#define RETRY_MIN_MS    75
+#define RETRY_SPREAD_MS 50
 
 enum phase {
     PHASE_CONNECT,
@@ -30,6 +38,8 @@ struct upstream {
     h2o_socketpool_t pools[2]; /* two for "localhost" (IPv4, IPv6), else one */
     size_t pool_count;
     size_t preferred_pool; /* the one that last connected */
+    struct alarms alarms;
+    struct budget_retries *retries;
 };
 
 struct upstream_call {
@@ -41,11 +51,14 @@ struct upstream_call {
     struct upstream_request request;
     h2o_iovec_t bufs[2];
     h2o_timeout_entry_t timeout;
+    struct alarm deadline;
+    struct alarm retry; /* rings first to connect again, then when that took too long */
+    uint64_t connecting_since_ms;
     struct http_body body;
     size_t pool; /* index of the pool tried */
     size_t pools_tried;
     unsigned attempts; /* of sending */
-    bool is_starting, is_reused, is_sent, saw_bytes, keeps_alive, is_paused, is_hurried;
+    bool is_starting, is_reused, is_sent, saw_bytes, keeps_alive, is_paused, is_hurried, has_retried;
     bool in_callback; /* cancel only marks then */
     bool is_cancelled;
     bool *freed; /* set when the call goes while its starter still looks at it */
@@ -200,7 +213,8 @@ struct upstream *upstream_new(const struct upstream_options *options, h2o_contex
 {
     struct upstream *u = h2o_mem_alloc(sizeof(*u));
 
-    *u = (struct upstream){.url = options->url, .ctx = ctx};
+    *u = (struct upstream){.url = options->url, .ctx = ctx, .retries = options->retries};
+    alarms_init(&u->alarms, ctx->loop);
     h2o_timeout_init(ctx->loop, &u->timeouts[PHASE_CONNECT], (uint64_t)options->connect_timeout_ms);
     h2o_timeout_init(ctx->loop, &u->timeouts[PHASE_REPLY], (uint64_t)options->first_byte_timeout_ms);
     u->connecting = (h2o_http1client_ctx_t){
@@ -223,6 +237,7 @@ void upstream_free(struct upstream *u)
         h2o_socketpool_dispose(&u->pools[i]);
     for (size_t i = 0; i != PHASE_FOREVER; ++i)
         h2o_timeout_dispose(u->ctx->loop, &u->timeouts[i]);
+    alarms_done(&u->alarms);
     free(u);
 }
 
@@ -231,6 +246,8 @@ static void free_call(struct upstream_call *call)
     if (call->freed != NULL)
         *call->freed = true;
     h2o_timeout_unlink(&call->timeout);
+    alarm_clear(&call->u->alarms, &call->deadline);
+    alarm_clear(&call->u->alarms, &call->retry);
     free(call->request.head);
     free(call);
 }
@@ -250,11 +267,21 @@ static void give_back(struct upstream_call *call, bool is_reusable)
         h2o_socket_close(sock);
 }
 
+static void stop_connecting(struct upstream_call *call)
+{
+    if (call->client != NULL)
+        h2o_http1client_cancel(call->client);
+    call->client = NULL;
+}
+
 /* The last word; the call is gone afterwards. */
 static void end(struct upstream_call *call, enum upstream_end how, bool is_reusable)
 {
+    stop_connecting(call);
     give_back(call, is_reusable);
     h2o_timeout_unlink(&call->timeout);
+    alarm_clear(&call->u->alarms, &call->deadline);
+    alarm_clear(&call->u->alarms, &call->retry);
     call->callbacks->on_end(call->data, how);
     free_call(call);
 }
@@ -273,13 +300,53 @@ static void on_timeout(h2o_timeout_entry_t *entry)
 
 static void start(struct upstream_call *call);
 
+static void on_deadline(struct alarm *alarm)
+{
+    end(H2O_STRUCT_FROM_MEMBER(struct upstream_call, deadline, alarm), UPSTREAM_TIMEOUT, false);
+}
+
+static void on_retry(struct alarm *alarm)
+{
+    struct upstream_call *call = H2O_STRUCT_FROM_MEMBER(struct upstream_call, retry, alarm);
+    uint64_t spent_ms = h2o_now(call->u->ctx->loop) - call->connecting_since_ms,
+             limit_ms = call->u->timeouts[PHASE_CONNECT].timeout;
+
+    if (call->client != NULL || spent_ms >= limit_ms) {
+        end(call, UPSTREAM_TIMEOUT, false);
+        return;
+    }
+    call->pools_tried = 0;
+    alarm_set(&call->u->alarms, &call->retry, limit_ms - spent_ms);
+    start(call);
+}
+
+/* Connecting failed everywhere. False: that was it. */
+static bool retry_later(struct upstream_call *call)
+{
+    struct upstream *u = call->u;
+    uint64_t wait_ms = RETRY_MIN_MS + (uint64_t)h2o_rand() % (RETRY_SPREAD_MS + 1), again_ms = h2o_now(u->ctx->loop) + wait_ms;
+
+    if (!(call->request.may_retry_connect || MUTANT("retry-writes")) || call->has_retried || u->retries == NULL)
+        return false;
+    if (again_ms >= call->connecting_since_ms + u->timeouts[PHASE_CONNECT].timeout ||
+        (alarm_is_set(&call->deadline) && again_ms >= call->deadline.due_ms))
+        return false;
+    if (!budget_retries_take(u->retries))
+        return false;
+    call->has_retried = true;
+    alarm_set(&u->alarms, &call->retry, wait_ms);
+    return true;
+}
+
 /* The connection broke or closed before a head came. */
 static void fail_before_head(struct upstream_call *call)
 {
     /* a kept connection that the upstream had closed meanwhile: nobody answered, and a read may be asked again */
-    if (call->is_reused && call->request.may_repeat && call->attempts < ATTEMPTS_MAX && !call->saw_bytes) {
+    if (call->is_reused && (call->request.may_repeat || MUTANT("retry-writes")) && call->attempts < ATTEMPTS_MAX &&
+        !call->saw_bytes) {
         give_back(call, false);
         h2o_timeout_unlink(&call->timeout);
+        call->connecting_since_ms = h2o_now(call->u->ctx->loop);
         start(call);
         return;
     }
@@ -445,11 +512,14 @@ static h2o_http1client_head_cb on_connect(h2o_http1client_t *client, const char 
         if (++call->pools_tried < call->u->pool_count) {
             call->pool = (call->pool + 1) % call->u->pool_count;
             start(call);
-        } else {
-            end(call, strcmp(errstr, "connection timeout") == 0 ? UPSTREAM_TIMEOUT : UPSTREAM_CONNECT, false);
+            return NULL;
         }
+        alarm_clear(&call->u->alarms, &call->retry);
+        if (!retry_later(call))
+            end(call, strcmp(errstr, "connection timeout") == 0 ? UPSTREAM_TIMEOUT : UPSTREAM_CONNECT, false);
         return NULL;
     }
+    alarm_clear(&call->u->alarms, &call->retry);
     call->sock = h2o_http1client_steal_socket(client);
     call->sock->data = call;
     call->u->preferred_pool = call->pool;
@@ -494,9 +564,15 @@ struct upstream_call *upstream_call_start(struct upstream *u, struct upstream_re
         .request = *request,
         .pool = u->preferred_pool,
         .timeout = {.cb = on_timeout},
+        .deadline = {.on_due = on_deadline},
+        .retry = {.on_due = on_retry},
+        .connecting_since_ms = h2o_now(u->ctx->loop),
         .freed = &freed,
     };
     request->head = NULL;
+    if (u->retries != NULL)
+        budget_retries_earn(u->retries);
+    upstream_call_set_deadline(call, request->deadline_ms);
     start(call);
     if (freed)
         return NULL;
@@ -509,10 +585,17 @@ void upstream_call_cancel(struct upstream_call *call)
     call->is_cancelled = true;
     if (call->in_callback)
         return;
-    if (call->client != NULL)
-        h2o_http1client_cancel(call->client);
+    stop_connecting(call);
     give_back(call, false);
     free_call(call);
+}
+
+void upstream_call_set_deadline(struct upstream_call *call, int64_t deadline_ms)
+{
+    if (deadline_ms > 0)
+        alarm_set(&call->u->alarms, &call->deadline, (uint64_t)deadline_ms);
+    else
+        alarm_clear(&call->u->alarms, &call->deadline);
 }
 
 void upstream_call_hurry(struct upstream_call *call)
@@ -540,4 +623,10 @@ void upstream_call_resume(struct upstream_call *call)
     if (call->is_hurried)
         set_timeout(call, PHASE_REPLY);
     h2o_socket_read_start(call->sock, on_body_read);
+}
+
+void upstream_results(enum upstream_end how, int status, enum breaker_result *ret_upstream, enum breaker_result *ret_call)
+{
+    *ret_upstream = status != 0 ? BREAKER_GOOD : how == UPSTREAM_CONNECT ? BREAKER_FAILED : BREAKER_UNKNOWN;
+    *ret_call = how == UPSTREAM_COMPLETE || how == UPSTREAM_SURPLUS ? breaker_of_status(status) : BREAKER_FAILED;
 }
