@@ -314,13 +314,40 @@ struct store *house_store(struct house *h)
     return h->store;
 }
 
-bool house_purge(struct house *h, enum house_subject subject, struct span text, bool is_soft, bool is_dry, uint64_t *ret_count)
+bool house_purge(struct house *h, enum house_subject kind, struct span text, bool is_soft, bool is_dry, uint64_t *ret_count)
 {
-    (void)h;
-    (void)subject;
-    (void)text;
-    (void)is_soft;
-    (void)is_dry;
-    (void)ret_count;
-    return false;
+    struct cp_keyer *keyer;
+    struct cp_principal principal;
+    uint64_t subject = STORE_SUBJECT_ALL, bytes;
+
+    if (cp_keyer_new(store_secret(h->store), &keyer) != 0)
+        return false;
+    switch (kind) {
+    case HOUSE_ALL:
+        break;
+    case HOUSE_TOOL:
+        subject = cp_subject_of(keyer, CP_SUBJECT_TOOL, text);
+        break;
+    case HOUSE_LIST:
+        subject = cp_subject_of(keyer, CP_SUBJECT_LIST, text);
+        break;
+    case HOUSE_URI:
+        subject = cp_subject_of(keyer, CP_SUBJECT_URI, text);
+        break;
+    case HOUSE_TAG:
+        subject = cp_subject_of(keyer, CP_SUBJECT_TAG, text);
+        break;
+    case HOUSE_READS:
+        subject = cp_subject_of(keyer, CP_SUBJECT_READS, SPAN_ABSENT);
+        break;
+    case HOUSE_PRINCIPAL:
+        cp_principal_of(keyer, &(struct cp_credential){SPAN("authorization"), text}, 1, &principal);
+        subject = cp_subject_of_principal(&principal);
+        break;
+    }
+    cp_keyer_free(keyer);
+    *ret_count = store_count(h->store, &subject, 1, &bytes);
+    if (!is_dry)
+        store_raise(h->store, subject, is_soft ? STORE_RAISE_SOFT : STORE_RAISE_HARD);
+    return true;
 }

@@ -368,12 +368,25 @@ static void read_cache_status(struct span text, struct cache_status *ret)
     }
 }
 
+/* Answers of our own say why there is no other. */
+static bool is_error_word(struct span word)
+{
+    static const char *const words[] = {"connect", "timeout", "reset", "breaker", "only-if-cached", "streams", "truncated"};
+
+    for (size_t i = 0; i != sizeof(words) / sizeof(words[0]); ++i)
+        if (span_eq(word, span_of(words[i])))
+            return true;
+    return false;
+}
+
 /* The outcome that it stands for. False: the header says none (not one of MCP's answers). */
-static bool outcome_of(const struct cache_status *cs, enum cp_outcome *ret)
+static bool outcome_of(const struct client *c, const struct cache_status *cs, enum cp_outcome *ret)
 {
     if (!cs->is_there)
         return false;
-    if (cs->is_hit)
+    if (c->head.status >= 400 && is_error_word(cs->detail))
+        *ret = CP_OUTCOME_ERROR;
+    else if (cs->is_hit)
         *ret = cs->ttl < 0 || span_eq(cs->detail, SPAN("stale")) ? CP_OUTCOME_STALE : CP_OUTCOME_HIT;
     else if (span_eq(cs->fwd, SPAN("stale")))
         *ret = CP_OUTCOME_STALE;
@@ -478,7 +491,7 @@ static void expect_one(struct telling *t, struct person *p, const struct cache_s
         CLAIM(raw.p != NULL && number_of(raw) == need_number(t, "the error's code"), "error code %.*s", (int)raw.n,
               raw.p != NULL ? raw.p : "(none)");
     } else if (take_outcome(t, &wanted)) {
-        bool has = outcome_of(cs, &seen);
+        bool has = outcome_of(c, cs, &seen);
 
         CLAIM(has && seen == wanted, "%s", has ? cp_outcome_word(seen) : "no Cache-Status");
     } else if (take_word(t, "unremarked")) {
@@ -562,7 +575,7 @@ static void expect(struct telling *t, struct person *p)
         CLAIM(client_reply(c, buf_span(&p->id), &p->answer).p != NULL, "no reply with the id %.*s", (int)p->id.n, p->id.p);
     while (has_word(t))
         expect_one(t, p, &cs);
-    if (!so_far && p->is_rpc && outcome_of(&cs, &outcome))
+    if (!so_far && p->is_rpc && outcome_of(c, &cs, &outcome))
         ++t->outcomes[outcome];
 }
 
@@ -667,8 +680,12 @@ void tell_client(struct telling *t)
         for (size_t i = 0; i != count; ++i)
             open_session(t, people[i], with_replaced(t, session, "$name", span_of(people[i]->name)));
     } else if (read_question(t, question)) {
-        for (size_t i = 0; i != count; ++i)
+        for (size_t i = 0; i != count; ++i) {
             ask(t, people[i], question);
+            /* so that they arrive in this order */
+            house_turn(t->house, people[i]->loop, 0);
+            house_turn(t->house, people[i]->loop, 0);
+        }
         settle(t);
     } else {
         for (size_t i = 0; has_word(t) && i != count; ++i) {

@@ -189,10 +189,8 @@ static void send_head(struct asked *a, const struct answer *answer)
         headers[n++] = (struct fake_header){SPAN("Content-Type"), answer->type};
     for (size_t i = 0; i != answer->header_count; ++i)
         headers[n++] = answer->headers[i];
-    fake_call_head(a->call, answer->status, headers, n, answer->body.n != 0,
-                   answer->says_no_length ? SIZE_MAX
-                   : answer->body.n != 0  ? answer->body.n
-                                          : SIZE_MAX);
+    fake_call_head(a->call, answer->status, headers, n, answer->status != 204 && answer->status != 304,
+                   answer->says_no_length ? SIZE_MAX : answer->body.n);
 }
 
 static void send_body(struct telling *t, struct asked *a, const struct answer *answer, size_t bytes, bool may_settle)
