@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kill -9: again and again a process that writes under load is killed at a random moment. Whoever opens the store next must do so within a second, must
- * find everything that was flushed before, and must get no wrong byte. Every other look ends without store_close as well.
+ * find everything that was flushed before, must get no wrong byte, and must find purged what was purged before the kill, were it by the last instruction. Every other look ends without store_close as well.
  * Usage: kill9 [ROUNDS [SEED]] */
 #include "load.h"
 
@@ -8,14 +8,16 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-enum { NUMBERS = 1500, BATCH = 60 };
+enum { NUMBERS = 1500, BATCH = 60, RAISES = 20 };
 static const double MEDIAN_BYTES = 1500;
 
 /* Shared with the children. */
 struct ledger {
-    uint64_t version;           /* last one handed out */
-    uint64_t flushed[NUMBERS];  /* version that was surely committed; 0: none */
-    uint64_t hits, open_max_us; /* of the looks */
+    uint64_t version;          /* last one handed out */
+    uint64_t flushed[NUMBERS]; /* version that was surely committed; 0: none */
+    uint64_t raised[NUMBERS];  /* the latest raise of the number's own subject that surely returned; 0: none */
+    uint64_t raised_of_many[100];
+    uint64_t hits, purged, open_max_us; /* of the looks */
 };
 
 static struct store *open_store(const char *path)
@@ -46,6 +48,14 @@ static void write_on(const char *path, struct ledger *ledger, uint64_t seed)
         store_flush(store);
         for (int i = 0; i < BATCH; ++i)
             ledger->flushed[numbers[i]] = versions[i];
+        for (int i = 0; i < RAISES; ++i) {
+            uint64_t number = load_random(&seed) % NUMBERS, subjects[LOAD_SUBJECTS];
+            load_subjects(number, subjects);
+            if (load_random(&seed) % 10 == 0)
+                ledger->raised_of_many[number % 100] = store_raise(store, subjects[0], STORE_RAISE_HARD);
+            else
+                ledger->raised[number] = store_raise(store, subjects[1], STORE_RAISE_HARD);
+        }
     }
 }
 
@@ -65,13 +75,24 @@ static void look(const char *path, struct ledger *ledger, bool close_it)
     REQUIRE(open_us < 1000000);
     REQUIRE(store_reader_new(store, &reader) == 0);
     for (uint64_t number = 0; number < NUMBERS; ++number) {
-        uint64_t version = 0;
+        uint64_t version = 0, subjects[LOAD_SUBJECTS];
+        uint64_t raised = ledger->raised[number], raised_of_many = ledger->raised_of_many[number % 100];
         bool right = false;
         enum store_lookup found = load_get(reader, number, MEDIAN_BYTES, memory, &version, &right);
         REQUIRE(found != STORE_BAD);
         REQUIRE(found != STORE_HIT || right);
         REQUIRE(version >= ledger->flushed[number] && version <= ledger->version);
         ledger->hits += found == STORE_HIT;
+        load_subjects(number, subjects);
+        REQUIRE(raised <= store_generation(store) && raised_of_many <= store_generation(store));
+        REQUIRE(raised == 0 || store_validity_of(store, raised - 1, subjects + 1, 1) == STORE_PURGED);
+        REQUIRE(raised_of_many == 0 || store_validity_of(store, raised_of_many - 1, subjects, 1) == STORE_PURGED);
+        if (found == STORE_HIT) {
+            bool purged = store_validity_of(store, memory->generation, subjects, LOAD_SUBJECTS) == STORE_PURGED;
+            REQUIRE(memory->generation <= store_generation(store));
+            REQUIRE(purged || (memory->generation >= raised && memory->generation >= raised_of_many));
+            ledger->purged += purged;
+        }
     }
     if (store_check(store, &error) != 0) {
         fprintf(stderr, "%s\n", error.text);
@@ -123,10 +144,11 @@ int main(int argc, char **argv)
         survived += ledger->hits > hits_before;
         hits_before = ledger->hits;
     }
-    printf("%d kills, %llu versions written, %llu entries looked at and right, something survived %d times, slowest open %.1f ms\n",
-           rounds, (unsigned long long)ledger->version, (unsigned long long)ledger->hits, survived,
-           (double)ledger->open_max_us / 1000);
-    REQUIRE(survived >= rounds / 2 && ledger->hits > 0);
+    printf("%d kills, %llu versions written, %llu entries looked at and right (%llu of them purged), something survived %d times, "
+           "slowest open %.1f ms\n",
+           rounds, (unsigned long long)ledger->version, (unsigned long long)ledger->hits, (unsigned long long)ledger->purged,
+           survived, (double)ledger->open_max_us / 1000);
+    REQUIRE(survived >= rounds / 2 && ledger->hits > 0 && ledger->purged > 0 && ledger->purged < ledger->hits);
     load_room_remove(path);
     return 0;
 }

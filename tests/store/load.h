@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,9 +73,20 @@ static inline uint64_t load_owner(uint64_t number)
     return seed == 0 ? 0 : load_random(&seed);
 }
 
+/* What purges an entry: one subject for a hundred numbers, and one of its own. */
+enum { LOAD_SUBJECTS = 2 };
+
+static inline void load_subjects(uint64_t number, uint64_t ret[LOAD_SUBJECTS])
+{
+    uint64_t of_many = number % 100, of_one = number + 1000;
+    ret[0] = load_random(&of_many);
+    ret[1] = load_random(&of_one);
+}
+
 static inline bool load_put(struct store *store, uint64_t number, uint64_t version, double median_bytes, int64_t expires_at_ms)
 {
     struct cp_key key = load_key(number);
+    uint64_t subjects[LOAD_SUBJECTS];
     struct store_entry entry = {
         .body = load_body(number, version, median_bytes),
         .owner = load_owner(number),
@@ -83,19 +95,24 @@ static inline bool load_put(struct store *store, uint64_t number, uint64_t versi
         .expires_at_ms = expires_at_ms,
         .cost_ms = (uint32_t)number,
         .name = SPAN("load"),
+        .generation = store_generation(store),
+        .subjects = subjects,
+        .subject_count = LOAD_SUBJECTS,
     };
+    load_subjects(number, subjects);
     return store_put(store, &key, &entry);
 }
 
 struct load_memory {
     char body[LOAD_BODY_MAX];
-    char name[16];
+    alignas(uint64_t) char more[LOAD_SUBJECTS * 8 + 8]; /* subjects and name: less than any body */
+    uint64_t generation;                                /* of the last hit */
 };
 
 static inline void *load_alloc(void *ctx, size_t bytes)
 {
     struct load_memory *memory = ctx;
-    return bytes <= sizeof(memory->name) ? memory->name : bytes <= sizeof(memory->body) ? memory->body : NULL;
+    return bytes <= sizeof(memory->more) ? memory->more : bytes <= sizeof(memory->body) ? memory->body : NULL;
 }
 
 /* Looks up; *ret_right says of a hit whether it is, bit by bit, what was put under number with the version that it bears. */
@@ -107,10 +124,14 @@ static inline enum store_lookup load_get(struct store_reader *reader, uint64_t n
     enum store_lookup found = store_get(reader, &key, load_alloc, memory, &entry);
 
     if (found == STORE_HIT) {
+        uint64_t subjects[LOAD_SUBJECTS];
+        load_subjects(number, subjects);
+        memory->generation = entry.generation;
         *ret_version = (uint64_t)entry.stored_at_ms;
         *ret_right = span_eq(entry.body, load_body(number, *ret_version, median_bytes)) && span_eq(entry.name, SPAN("load")) &&
                      entry.cost_ms == (uint32_t)number && entry.owner == load_owner(number) &&
-                     entry.began_ms == (int64_t)(*ret_version / 2);
+                     entry.began_ms == (int64_t)(*ret_version / 2) && entry.subject_count == LOAD_SUBJECTS &&
+                     memcmp(entry.subjects, subjects, sizeof(subjects)) == 0;
     }
     return found;
 }
