@@ -15,6 +15,9 @@ static const char rules[] = "version: 1\n"
                             "  - { name: watched, ttl: 10s, mode: observe }\n"
                             "  - { name: off, ttl: off }\n"
                             "  - { name: 'set*', class: write }\n"
+                            "  - { name: sure, ttl: 10s, despite_annotations: true }\n"
+                            "  - { name: sorry, ttl: 10s, grace: 5s, stale_if_error: 9s, negative_ttl: 2s }\n"
+                            "  - { name: sorryall, ttl: 10s, scope: public, negative_ttl: 2s }\n"
                             "resources:\n"
                             "  - { uri: 'off://**', ttl: off }\n"
                             "  - { uri: 'cap://**', ttl: 10s }\n"
@@ -44,7 +47,11 @@ enum {
     UNKNOWN_SESSION = 1 << 6,
     HIDES = 1 << 7,
     STRANGE_BODY = 1 << 8,
-    EVERYTHING = (1 << 9) - 1,
+    ASKS_NO_STORE = 1 << 9,
+    ONLY_CACHED = 1 << 10,
+    EVERYTHING = (1 << 11) - 1,
+    READ_ONLY = 1 << 11,
+    VETO = 1 << 12,
 };
 
 /* One decision and all that it borrows from. */
@@ -70,6 +77,11 @@ static void decide(struct situation *s, const char *policy, const char *body, un
         .accepts_json = (flags & NO_JSON) == 0,
         .origin_allowed = (flags & BAD_ORIGIN) == 0,
         .no_cache = (flags & WANTS_UPSTREAM) != 0,
+        .no_store = (flags & ASKS_NO_STORE) != 0,
+        .only_if_cached = (flags & ONLY_CACHED) != 0,
+        .annotation = (flags & VETO) != 0        ? CP_ANNOTATION_VETO
+                      : (flags & READ_ONLY) != 0 ? CP_ANNOTATION_READ_ONLY
+                                                 : CP_ANNOTATION_NONE,
         .has_proof = (flags & PROOF) != 0,
         .body_is_plain = (flags & STRANGE_BODY) == 0,
         .hides_headers = (flags & HIDES) != 0,
@@ -212,6 +224,194 @@ static void a_write_is_a_write_whatever_the_headers_say(void **state)
                     BYPASS(NO_RULE));
     assert_decision("version: 1\ndefaults: { unlisted_tools: neutral }\ntools: [{ name: unheard_of, class: write }]\n",
                     CALL("unheard_of"), EVERYTHING, "2025-11-25", WRITE);
+}
+
+static void annotations_only_take_away(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *policy, *body;
+        unsigned flags;
+        enum cp_action action;
+        enum cp_reason reason;
+    } rows[] = {
+        {rules, CALL("read"), VETO, CP_ACTION_WRITE, CP_REASON_ANNOTATION}, /* 63 */
+        {rules, OLD_CALL("read"), VETO, CP_ACTION_WRITE, CP_REASON_ANNOTATION},
+        {rules, CALL("all"), VETO | ANONYMOUS, CP_ACTION_WRITE, CP_REASON_ANNOTATION},
+        {rules, CALL("watched"), VETO, CP_ACTION_WRITE, CP_REASON_ANNOTATION},
+        {rules, CALL("read"), VETO | EVERYTHING, CP_ACTION_WRITE, CP_REASON_ANNOTATION},
+        {rules, CALL("sure"), VETO, LOOKUP},
+        {rules, CALL("sure"), READ_ONLY, LOOKUP},
+        {rules, CALL("read"), READ_ONLY, LOOKUP},
+        /* the operator's word for a tool that he names */
+        {rules, CALL("set"), READ_ONLY, WRITE},
+        {rules, CALL("set"), VETO, WRITE},
+        {rules, CALL("off"), VETO, BYPASS(OFF)},
+        {rules, CALL("off"), READ_ONLY, BYPASS(OFF)},
+        /* and for all that he does not name */
+        {rules, CALL("other"), 0, CP_ACTION_WRITE, CP_REASON_UNLISTED},
+        {rules, CALL("other"), READ_ONLY, BYPASS(NO_RULE)},
+        {rules, OLD_CALL("other"), READ_ONLY, BYPASS(NO_RULE)},
+        {rules, CALL("other"), VETO, CP_ACTION_WRITE, CP_REASON_UNLISTED},
+        {"version: 1\ndefaults: { unlisted_tools: neutral }\n", CALL("other"), 0, BYPASS(NO_RULE)},
+        {"version: 1\ndefaults: { unlisted_tools: neutral }\n", CALL("other"), READ_ONLY, BYPASS(NO_RULE)},
+        {"version: 1\ndefaults: { unlisted_tools: neutral }\n", CALL("other"), VETO, CP_ACTION_WRITE, CP_REASON_ANNOTATION},
+        /* nothing else has annotations */
+        {rules, LIST, VETO, LOOKUP},
+        {rules, READ("x://y"), VETO, LOOKUP},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_decision(rows[i].policy, rows[i].body, rows[i].flags, "2025-11-25", rows[i].action, rows[i].reason);
+}
+
+static void the_client_may_ask_past_the_store(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body;
+        unsigned flags;
+        enum cp_action action;
+        enum cp_reason reason;
+        bool may_store, only_if_cached;
+    } rows[] = {
+        {CALL("read"), 0, LOOKUP, true, false},
+        {CALL("read"), WANTS_UPSTREAM, BYPASS(CLIENT_CONTROL), true, false},
+        {LIST, WANTS_UPSTREAM, BYPASS(CLIENT_CONTROL), true, false},
+        {CALL("read"), ASKS_NO_STORE, BYPASS(CLIENT_CONTROL), false, false},
+        {CALL("read"), ASKS_NO_STORE | WANTS_UPSTREAM, BYPASS(CLIENT_CONTROL), false, false},
+        {CALL("read"), ONLY_CACHED, LOOKUP, true, true},
+        {LIST, ONLY_CACHED, LOOKUP, true, true},
+        /* nothing kept will do, and nothing else is allowed */
+        {CALL("read"), ONLY_CACHED | WANTS_UPSTREAM, BYPASS(CLIENT_CONTROL), true, true},
+        {CALL("read"), ONLY_CACHED | ASKS_NO_STORE, BYPASS(CLIENT_CONTROL), false, true},
+        {CALL("read"), ONLY_CACHED | PROOF, BYPASS(PROOF), false, true},
+        {CALL("mine"), ONLY_CACHED | ANONYMOUS, BYPASS(ANONYMOUS), false, true},
+        /* a renewal is still a fetch that only this caller's credentials allow */
+        {CALL("read"), WANTS_UPSTREAM | PROOF, BYPASS(PROOF), false, false},
+        {CALL("mine"), WANTS_UPSTREAM | ANONYMOUS, BYPASS(ANONYMOUS), false, false},
+        {CALL("all"), WANTS_UPSTREAM | ANONYMOUS, BYPASS(CLIENT_CONTROL), true, false},
+        {OLD_CALL("all"), WANTS_UPSTREAM | UNKNOWN_SESSION, BYPASS(SESSION), false, false},
+        {CALL("read"), WANTS_UPSTREAM | NO_JSON, BYPASS(ACCEPT), false, false},
+        /* where the policy does not hear the client */
+        {CALL("stubborn"), WANTS_UPSTREAM | ASKS_NO_STORE | ONLY_CACHED, LOOKUP, true, false},
+        /* where nothing is ever kept, nobody is promised anything */
+        {CALL("set"), ONLY_CACHED, WRITE, false, false},
+        {CALL("other"), ONLY_CACHED, CP_ACTION_WRITE, CP_REASON_UNLISTED, false, false},
+        {CALL("off"), ONLY_CACHED, BYPASS(OFF), false, false},
+        {CALL("watched"), ONLY_CACHED, BYPASS(OBSERVE), false, false},
+        {CALL("watched"), WANTS_UPSTREAM, BYPASS(OBSERVE), false, false},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}", ONLY_CACHED, BYPASS(METHOD), false, false},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}", ONLY_CACHED, BYPASS(METHOD), false, false},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct situation s;
+
+        assert_decision(rules, rows[i].body, rows[i].flags, "2025-11-25", rows[i].action, rows[i].reason);
+        decide(&s, rules, rows[i].body, rows[i].flags, "2025-11-25");
+        if (s.decision.may_store != rows[i].may_store || s.decision.only_if_cached != rows[i].only_if_cached)
+            fail_msg("%s (flags %#x): may store %d, only if cached %d", rows[i].body, rows[i].flags, s.decision.may_store,
+                     s.decision.only_if_cached);
+        situation_done(&s);
+    }
+}
+
+#define MEMBERS(members) "{\"jsonrpc\":\"2.0\"," members "}"
+#define ASK(method)      MEMBERS("\"id\":1,\"method\":\"" method "\",\"params\":{\"name\":\"n\",\"uri\":\"x://y\"," META "}")
+
+static void what_may_write_is_stamped(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body;
+        unsigned flags;
+        bool may_write;
+    } rows[] = {
+        {CALL("set"), 0, true},
+        {CALL("other"), 0, true},
+        {CALL("other"), READ_ONLY, false},
+        {CALL("read"), 0, false},
+        {CALL("read"), VETO, true},
+        {CALL("sure"), VETO, false},
+        {CALL("off"), 0, false},
+        {CALL("watched"), 0, false},
+        {OLD_CALL("set"), 0, true},
+        {OLD_CALL("read"), 0, false},
+        /* however it is asked */
+        {CALL("set"), EVERYTHING, true},
+        {CALL("read"), WANTS_UPSTREAM | ASKS_NO_STORE | PROOF | ANONYMOUS | NO_JSON | BAD_ORIGIN | HIDES, false},
+        /* what the upstream may read differently */
+        {CALL("read"), STRANGE_BODY, true},
+        {LIST, STRANGE_BODY, true},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}", STRANGE_BODY, true},
+        {MEMBERS("\"id\":1,\"x\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"read\"}"), 0, true},
+        {MEMBERS("\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":7}"), 0, true},
+        {MEMBERS("\"id\":1,\"method\":\"tools/call\",\"params\":[\"read\"]"), 0, true},
+        {MEMBERS("\"id\":1,\"method\":\"tools/call\""), 0, true},
+        {MEMBERS("\"id\":null,\"method\":\"ping\""), 0, true},
+        {"nonsense", 0, true},
+        {"", 0, true},
+        {"[]", 0, true},
+        {"[" CALL("read") "]", 0, true},
+        /* legs of a call that only reads */
+        {MEMBERS("\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"read\",\"requestState\":\"s\"," META "}"), 0, false},
+        {MEMBERS("\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"set\",\"requestState\":\"s\"," META "}"), 0, true},
+        {MEMBERS("\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"set\",\"task\":{}}"), 0, true},
+        /* methods */
+        {ASK("tools/list"), 0, false},
+        {ASK("prompts/list"), 0, false},
+        {ASK("resources/list"), 0, false},
+        {ASK("resources/templates/list"), 0, false},
+        {ASK("resources/read"), 0, false},
+        {ASK("resources/subscribe"), 0, false},
+        {ASK("resources/unsubscribe"), 0, false},
+        {ASK("prompts/get"), 0, false},
+        {ASK("completion/complete"), 0, false},
+        {ASK("ping"), 0, false},
+        {ASK("initialize"), 0, false},
+        {ASK("server/discover"), 0, false},
+        {ASK("subscriptions/listen"), 0, false},
+        {ASK("logging/setLevel"), 0, false},
+        {ASK("tasks/get"), 0, true},
+        {ASK("tasks/result"), 0, true},
+        {ASK("tasks/update"), 0, true},
+        {ASK("x/y"), 0, true},
+        {ASK("Ping"), 0, true},
+        {ASK("tools/call "), 0, true},
+        {ASK("notifications/cancelled"), 0, true},
+        {ASK("notifications/initialized"), 0, true},
+        {MEMBERS("\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":1}"), 0, false},
+        {MEMBERS("\"method\":\"notifications/x\""), 0, false},
+        {MEMBERS("\"method\":\"tools/call\",\"params\":{\"name\":\"set\"}"), 0, false},
+        {MEMBERS("\"id\":1,\"result\":{}"), 0, false},
+        {MEMBERS("\"id\":1,\"error\":{\"code\":1}"), 0, false},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct situation s;
+
+        decide(&s, rules, rows[i].body, rows[i].flags, "2025-11-25");
+        if (cp_may_write(&s.message, &s.caller, &s.decision) != rows[i].may_write)
+            fail_msg("%s (flags %#x): may write is not %d", rows[i].body, rows[i].flags, rows[i].may_write);
+        situation_done(&s);
+    }
+}
+
+/* Who purges what such a call names must know its rule, though nobody decides about the call. */
+static void a_malformed_call_still_has_its_rule(void **state)
+{
+    struct situation s;
+
+    (void)state;
+    decide(&s, rules, MEMBERS("\"id\":1,\"x\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"set_x\"}"), 0, "2025-11-25");
+    assert_int_equal(s.decision.reason, CP_REASON_MALFORMED);
+    assert_non_null(s.decision.rule);
+    assert_int_equal(s.decision.rule->kind, CP_TOOL_WRITE);
+    situation_done(&s);
+    decide(&s, rules, MEMBERS("\"id\":1,\"x\":1,\"method\":\"prompts/get\",\"params\":{\"name\":\"set_x\"}"), 0, "2025-11-25");
+    assert_null(s.decision.rule);
+    situation_done(&s);
 }
 
 static void only_known_versions_are_looked_up(void **state)
@@ -469,6 +669,88 @@ static void what_may_be_stored(void **state)
     }
 }
 
+static void errors_are_kept_shortly_and_privately(void **state)
+{
+    (void)state;
+#define SORRY     RESULT(",\"isError\":true")
+#define OLD_SORRY OLD_RESULT(",\"isError\":true")
+    static const struct {
+        const char *body, *reply;
+        unsigned flags, caller_flags;
+        enum cp_reason reason;
+        enum cp_scope scope;
+    } rows[] = {
+        {CALL("sorry"), SORRY, 0, 0, CP_REASON_NONE, CP_SCOPE_PRINCIPAL},
+        {CALL("sorryall"), SORRY, 0, 0, CP_REASON_NONE, CP_SCOPE_PRINCIPAL},
+        {OLD_CALL("sorry"), OLD_SORRY, 0, 0, CP_REASON_NONE, CP_SCOPE_SESSION},
+        {OLD_CALL("sorryall"), OLD_SORRY, 0, 0, CP_REASON_NONE, CP_SCOPE_SESSION},
+        {CALL("sorryall"), SORRY, 0, ANONYMOUS, CP_REASON_ANONYMOUS, 0},
+        {CALL("sorry"), SORRY, 0, WANTS_UPSTREAM, CP_REASON_NONE, CP_SCOPE_PRINCIPAL},
+        {CALL("read"), SORRY, 0, 0, CP_REASON_IS_ERROR, 0},
+        {READ("own://y"), SORRY, 0, 0, CP_REASON_IS_ERROR, 0},
+        /* all else that is said against keeping it still counts */
+        {CALL("sorry"), SORRY, ASKED, 0, CP_REASON_SERVER_REQUEST, 0},
+        {CALL("sorry"), SORRY, COOKIE, 0, CP_REASON_SET_COOKIE, 0},
+        {CALL("sorry"), OLD_SORRY, 0, 0, CP_REASON_RESULT_TYPE, 0},
+        {CALL("sorry"), RESULT(",\"isError\":true,\"taskId\":\"t\""), 0, 0, CP_REASON_EXCHANGE, 0},
+        {CALL("sorry"), "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32602,\"message\":\"no\"}}", 0, 0, CP_REASON_RPC_ERROR,
+         0},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct situation s;
+        decide(&s, rules, rows[i].body, rows[i].caller_flags, "2025-11-25");
+        struct cp_storing storing = store(&s, rows[i].flags, rows[i].reply);
+        bool expected = rows[i].reason == CP_REASON_NONE;
+        if (storing.store != expected || storing.reason != rows[i].reason || (expected && storing.scope != rows[i].scope) ||
+            (expected && (!storing.is_negative || cp_retention_of(&s.decision, &storing) != 2000)))
+            fail_msg("%s -> %s: stored %d (%s) in scope %d, negative %d; expected (%s)", rows[i].body, rows[i].reply, storing.store,
+                     cp_reason_word(storing.reason), storing.scope, storing.is_negative, cp_reason_word(rows[i].reason));
+        situation_done(&s);
+    }
+    /* a good result of the same tool is a good result */
+    struct situation s;
+    decide(&s, rules, CALL("sorryall"), 0, "2025-11-25");
+    struct cp_storing storing = store(&s, 0, RESULT(",\"isError\":false"));
+    assert_true(storing.store && !storing.is_negative && storing.scope == CP_SCOPE_PUBLIC);
+    assert_int_equal(cp_retention_of(&s.decision, &storing), 10000);
+    situation_done(&s);
+    decide(&s, rules, CALL("sorry"), 0, "2025-11-25");
+    storing = store(&s, 0, RESULT(""));
+    assert_int_equal(cp_retention_of(&s.decision, &storing), 19000);
+    situation_done(&s);
+}
+
+/* no-cache renews what is kept, no-store keeps nothing. */
+static void who_asks_past_the_store_renews_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body;
+        unsigned flags;
+        enum cp_reason reason;
+        enum cp_scope scope;
+    } rows[] = {
+        {CALL("read"), WANTS_UPSTREAM, CP_REASON_NONE, CP_SCOPE_PRINCIPAL},
+        {CALL("all"), WANTS_UPSTREAM, CP_REASON_NONE, CP_SCOPE_PUBLIC},
+        {CALL("all"), WANTS_UPSTREAM | ANONYMOUS, CP_REASON_NONE, CP_SCOPE_PUBLIC},
+        {CALL("read"), ASKS_NO_STORE, CP_REASON_CLIENT_CONTROL, 0},
+        {CALL("read"), ASKS_NO_STORE | WANTS_UPSTREAM, CP_REASON_CLIENT_CONTROL, 0},
+        {CALL("read"), WANTS_UPSTREAM | PROOF, CP_REASON_PROOF, 0},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct situation s;
+        decide(&s, rules, rows[i].body, rows[i].flags, "2025-11-25");
+        struct cp_storing storing = store(&s, 0, RESULT(""));
+        bool expected = rows[i].reason == CP_REASON_NONE;
+        if (storing.store != expected || storing.reason != rows[i].reason || (expected && storing.scope != rows[i].scope))
+            fail_msg("%s (flags %#x): stored %d (%s) in scope %d", rows[i].body, rows[i].flags, storing.store,
+                     cp_reason_word(storing.reason), storing.scope);
+        situation_done(&s);
+    }
+}
+
 static void hints_are_kept_only_where_they_count(void **state)
 {
     (void)state;
@@ -576,9 +858,160 @@ static void ages_are_honest(void **state)
     assert_int_equal(age.hint_remaining_ms, 0);
 }
 
+/* A key whose share of the jitter is this, of 65535. */
+static struct cp_key jittering(unsigned share)
+{
+    struct cp_key key = {.digest = {0}};
+
+    key.digest[8] = (uint8_t)(share >> 8);
+    key.digest[9] = (uint8_t)share;
+    return key;
+}
+
+static struct cp_age age_of(const struct cp_decision *d, const struct cp_key *key, const struct cp_stored *entry, int64_t now_ms)
+{
+    struct cp_age age;
+
+    cp_age_of(d, key, entry, now_ms, &age);
+    return age;
+}
+
+static void what_is_past_its_end_may_stand_in_for_a_while(void **state)
+{
+    (void)state;
+    static const struct cp_rule sorry = {.negative_ttl_ms = 2000}, content = {.negative_ttl_ms = 0},
+                                greedy = {.negative_ttl_ms = INT64_MAX};
+    static const struct {
+        int64_t ttl_ms, grace_ms, stale_if_error_ms;
+        bool is_negative, is_soft_purged;
+        const struct cp_rule *rule;
+        int64_t now_ms;
+        enum cp_freshness freshness;
+        bool may_stand_in;
+        int64_t remaining_ms;
+    } rows[] = {
+        {100, 0, 0, false, false, NULL, 99, CP_FRESH, true, 1},
+        {100, 0, 0, false, false, NULL, 100, CP_DEAD, false, 0},
+        {100, 0, 50, false, false, NULL, 100, CP_STALE_IF_ERROR, true, 0},
+        {100, 0, 50, false, false, NULL, 149, CP_STALE_IF_ERROR, true, -49},
+        {100, 0, 50, false, false, NULL, 150, CP_DEAD, false, -50},
+        {100, 20, 50, false, false, NULL, 119, CP_STALE, true, -19},
+        {100, 20, 50, false, false, NULL, 120, CP_STALE_IF_ERROR, true, -20},
+        {100, 50, 20, false, false, NULL, 149, CP_STALE, true, -49},
+        {100, 50, 20, false, false, NULL, 150, CP_DEAD, false, -50},
+        {0, 50, 50, false, false, NULL, 0, CP_DEAD, false, 0}, /* the policy in force keeps nothing */
+        {100, CP_TTL_MAX_MS, 0, false, false, NULL, 99 + CP_TTL_MAX_MS, CP_STALE, true, 1 - CP_TTL_MAX_MS},
+        {100, INT64_MAX, INT64_MAX, false, false, NULL, 100 + CP_TTL_MAX_MS, CP_DEAD, false, -CP_TTL_MAX_MS},
+        {100, INT64_MAX, INT64_MAX, false, false, NULL, INT64_MAX, CP_DEAD, false, 100 - INT64_MAX},
+        /* a soft purge takes freshness away, and nothing more */
+        {100, 0, 0, false, true, NULL, 0, CP_DEAD, false, 0},
+        {100, 50, 0, false, true, NULL, 0, CP_STALE, true, 0},
+        {100, 50, 0, false, true, NULL, 149, CP_STALE, true, -49},
+        {100, 50, 0, false, true, NULL, 150, CP_DEAD, false, -50},
+        {100, 0, 50, false, true, NULL, 10, CP_STALE_IF_ERROR, true, 0},
+        {100, 0, 50, false, true, NULL, 149, CP_STALE_IF_ERROR, true, -49},
+        {100, 0, 50, false, true, NULL, 150, CP_DEAD, false, -50},
+        /* an error has its own end, under the policy in force, and never stands in */
+        {60000, 50, 50, true, false, &sorry, 1999, CP_FRESH, false, 1},
+        {60000, 50, 50, true, false, &sorry, 2000, CP_DEAD, false, 0},
+        {60000, 50, 50, true, true, &sorry, 0, CP_DEAD, false, 0},
+        {60000, 50, 50, true, false, &content, 0, CP_DEAD, false, 0},
+        {60000, 50, 50, true, false, NULL, 0, CP_DEAD, false, 0},
+        {60000, 50, 50, true, false, &greedy, 4999, CP_FRESH, false, 1},
+        {60000, 50, 50, true, false, &greedy, 5000, CP_DEAD, false, 0},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct cp_decision d = {.rule = rows[i].rule,
+                                .ttl_mode = CP_TTL_POLICY,
+                                .lifetime = {rows[i].ttl_ms, rows[i].grace_ms, rows[i].stale_if_error_ms}};
+        struct cp_stored entry = {.is_negative = rows[i].is_negative, .is_soft_purged = rows[i].is_soft_purged};
+        struct cp_key key = jittering(0);
+        struct cp_age age = age_of(&d, &key, &entry, rows[i].now_ms);
+
+        if (age.freshness != rows[i].freshness || age.may_stand_in != rows[i].may_stand_in ||
+            age.remaining_ms != rows[i].remaining_ms || age.age_ms != rows[i].now_ms)
+            fail_msg("row %zu: freshness %d, may stand in %d, remaining %lld", i, age.freshness, age.may_stand_in,
+                     (long long)age.remaining_ms);
+    }
+    /* an error of a tool that is off now */
+    struct cp_decision off = {.rule = &sorry, .ttl_mode = CP_TTL_OFF};
+    struct cp_key key = jittering(0);
+    assert_int_equal(age_of(&off, &key, &(struct cp_stored){.is_negative = true}, 0).freshness, CP_DEAD);
+}
+
+static void a_stale_answer_promises_nothing(void **state)
+{
+    struct cp_decision d = {.ttl_mode = CP_TTL_POLICY, .hint_counts = true, .lifetime = {1000, 1000, 5000}};
+    struct cp_stored entry = {.has_hint = true, .hint_ttl_ms = 60000};
+    struct cp_key key = jittering(0);
+
+    (void)state;
+    assert_int_equal(age_of(&d, &key, &entry, 999).hint_remaining_ms, 59001);
+    assert_int_equal(age_of(&d, &key, &entry, 1000).hint_remaining_ms, 0);
+    assert_int_equal(age_of(&d, &key, &entry, 2000).hint_remaining_ms, 0);
+    entry.is_soft_purged = true;
+    assert_int_equal(age_of(&d, &key, &entry, 0).hint_remaining_ms, 0);
+}
+
+static void jitter_only_takes_away(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned share;
+        int64_t ttl_ms, lifetime_ms;
+    } rows[] = {
+        {0, 60000, 60000}, {65535, 60000, 54000}, {32768, 60000, 57000}, /* half of 10 %, to the millisecond below */
+        {65535, 1, 1},     {65535, 9, 9},         {65535, 10, 9},        {65535, CP_TTL_MAX_MS, CP_TTL_MAX_MS - CP_TTL_MAX_MS / 10},
+        {1, 60000, 60000}, {65535, 0, 0},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct cp_decision d = {.ttl_mode = CP_TTL_POLICY, .lifetime = {.ttl_ms = rows[i].ttl_ms}};
+        struct cp_key key = jittering(rows[i].share);
+        struct cp_age age = age_of(&d, &key, &(struct cp_stored){.stored_at_ms = 0}, 0);
+
+        if (age.remaining_ms != rows[i].lifetime_ms)
+            fail_msg("row %zu: %lld", i, (long long)age.remaining_ms);
+    }
+    /* every share, and both ends of the life that it makes; grace begins there, and moves with it */
+    for (unsigned share = 0; share <= 65535; share++) {
+        struct cp_decision d = {.ttl_mode = CP_TTL_POLICY, .lifetime = {10000, 100, 0}};
+        struct cp_key key = jittering(share);
+        struct cp_stored entry = {.stored_at_ms = 5};
+        int64_t lifetime = age_of(&d, &key, &entry, 5).remaining_ms;
+
+        if (lifetime < 9000 || lifetime > 10000 || age_of(&d, &key, &entry, 5 + lifetime - 1).freshness != CP_FRESH ||
+            age_of(&d, &key, &entry, 5 + lifetime).freshness != CP_STALE ||
+            age_of(&d, &key, &entry, 5 + lifetime + 99).freshness != CP_STALE ||
+            age_of(&d, &key, &entry, 5 + lifetime + 100).freshness != CP_DEAD)
+            fail_msg("share %u: %lld", share, (long long)lifetime);
+    }
+    /* the same wherever the key is bound, and nothing but the key makes it */
+    struct cp_decision d = {.ttl_mode = CP_TTL_POLICY, .lifetime = {.ttl_ms = 60000}};
+    struct cp_key key = jittering(40000), bound = key;
+    cp_key_bind(&bound, UINT64_MAX);
+    assert_int_equal(age_of(&d, &key, &(struct cp_stored){.hint_ttl_ms = 0}, 0).remaining_ms,
+                     age_of(&d, &bound, &(struct cp_stored){.hint_ttl_ms = 0}, 0).remaining_ms);
+    /* what the server promised is passed on as it is left of it: jitter is ours alone */
+    struct cp_decision hint = {.ttl_mode = CP_TTL_HINT, .hint_counts = true};
+    struct cp_age age = age_of(&hint, &key, &(struct cp_stored){.has_hint = true, .hint_ttl_ms = 60000}, 1000);
+    assert_int_equal(age.hint_remaining_ms, 59000);
+    assert_true(age.remaining_ms < 59000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(annotations_only_take_away),
+        cmocka_unit_test(the_client_may_ask_past_the_store),
+        cmocka_unit_test(what_may_write_is_stamped),
+        cmocka_unit_test(a_malformed_call_still_has_its_rule),
+        cmocka_unit_test(errors_are_kept_shortly_and_privately),
+        cmocka_unit_test(who_asks_past_the_store_renews_it),
+        cmocka_unit_test(what_is_past_its_end_may_stand_in_for_a_while),
+        cmocka_unit_test(a_stale_answer_promises_nothing),
+        cmocka_unit_test(jitter_only_takes_away),
         cmocka_unit_test(what_may_be_looked_up),
         cmocka_unit_test(a_write_is_a_write_whatever_the_headers_say),
         cmocka_unit_test(only_known_versions_are_looked_up),
