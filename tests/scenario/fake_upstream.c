@@ -3,16 +3,21 @@
  * Not here: what is answered (replay.c, races.c). Thread: a call's loop. */
 #include "fake_upstream.h"
 
+#include "sidecar/upstream/budget.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #define HEADERS_MAX 64
+/* Between two tries at connecting; the real one spreads them around this. */
+#define RETRY_MS 100
 
 struct upstream {
     const struct upstream_options *options;
     h2o_context_t *ctx;
     h2o_timeout_t connect_timeout, reply_timeout;
+    struct alarms alarms;
     size_t calls;
 };
 
@@ -74,6 +79,7 @@ struct upstream *upstream_new(const struct upstream_options *options, h2o_contex
     struct upstream *u = h2o_mem_alloc(sizeof(*u));
 
     *u = (struct upstream){.options = options, .ctx = ctx};
+    alarms_init(&u->alarms, ctx->loop);
     h2o_timeout_init(ctx->loop, &u->connect_timeout, (uint64_t)options->connect_timeout_ms);
     h2o_timeout_init(ctx->loop, &u->reply_timeout, (uint64_t)options->first_byte_timeout_ms);
     return u;
@@ -87,6 +93,7 @@ void upstream_free(struct upstream *u)
         h2o_fatal("upstream_free before the end of its last call");
     h2o_timeout_dispose(u->ctx->loop, &u->connect_timeout);
     h2o_timeout_dispose(u->ctx->loop, &u->reply_timeout);
+    alarms_done(&u->alarms);
     free(u);
 }
 
@@ -101,6 +108,8 @@ static void over(struct upstream_call *call)
 {
     h2o_timeout_unlink(&call->timeout);
     h2o_timeout_unlink(&call->later);
+    alarm_clear(&call->u->alarms, &call->deadline);
+    alarm_clear(&call->u->alarms, &call->retry);
     buf_done(&call->waiting);
     call->stage = FAKE_OVER;
     --call->u->calls;
@@ -117,6 +126,10 @@ static void set_timeout(struct upstream_call *call, h2o_timeout_t *timeout)
 
 static void end(struct upstream_call *call, enum upstream_end how)
 {
+    h2o_timeout_unlink(&call->timeout);
+    h2o_timeout_unlink(&call->later);
+    alarm_clear(&call->u->alarms, &call->deadline);
+    alarm_clear(&call->u->alarms, &call->retry);
     call->how = how;
     call->stage = FAKE_OVER;
     call->callbacks->on_end(call->data, how);
@@ -143,6 +156,26 @@ static bool tell(struct upstream_call *call, const struct upstream_head *head, s
     return false;
 }
 
+static void on_deadline(struct alarm *alarm)
+{
+    end(H2O_STRUCT_FROM_MEMBER(struct upstream_call, deadline, alarm), UPSTREAM_TIMEOUT);
+}
+
+/* Connecting failed. False: that was it. */
+static bool retry_later(struct upstream_call *call)
+{
+    const struct upstream_options *options = call->u->options;
+    uint64_t again_ms = h2o_now(call->u->ctx->loop) + RETRY_MS;
+
+    if (!call->request.may_retry_connect || call->has_retried || options->retries == NULL ||
+        RETRY_MS >= options->connect_timeout_ms || (alarm_is_set(&call->deadline) && again_ms >= call->deadline.due_ms) ||
+        !budget_retries_take(options->retries))
+        return false;
+    call->has_retried = true;
+    alarm_set(&call->u->alarms, &call->retry, RETRY_MS);
+    return true;
+}
+
 /* Refused, or what had to wait while the call was paused. */
 static void on_later(h2o_timeout_entry_t *entry)
 {
@@ -151,7 +184,8 @@ static void on_later(h2o_timeout_entry_t *entry)
     bool goes_on = true;
 
     if (call->stage == FAKE_CONNECTING) {
-        end(call, UPSTREAM_CONNECT);
+        if (!retry_later(call))
+            end(call, UPSTREAM_CONNECT);
         return;
     }
     if (call->is_paused)
@@ -170,11 +204,43 @@ static void do_later(struct upstream_call *call)
         h2o_timeout_link(call->u->ctx->loop, &call->u->ctx->zero_timeout, &call->later);
 }
 
+/* Finds the door as it is now. False: connecting fails at once. */
+static bool knock(struct upstream_call *call)
+{
+    struct upstream *u = call->u;
+
+    switch (atomic_load(&door)) {
+    case FAKE_OPEN:
+        call->stage = FAKE_ASKED;
+        set_timeout(call, call->request.is_patient ? NULL : &u->reply_timeout);
+        break;
+    case FAKE_REFUSING:
+        do_later(call);
+        break;
+    case FAKE_REFUSING_AT_ONCE:
+        return false;
+    case FAKE_SILENT:
+        set_timeout(call, &u->connect_timeout);
+        break;
+    }
+    return true;
+}
+
+static void on_retry(struct alarm *alarm)
+{
+    struct upstream_call *call = H2O_STRUCT_FROM_MEMBER(struct upstream_call, retry, alarm);
+
+    if (!knock(call))
+        end(call, UPSTREAM_CONNECT);
+    else if (call->stage == FAKE_ASKED)
+        listener->on_call(call);
+}
+
 struct upstream_call *upstream_call_start(struct upstream *u, struct upstream_request *request,
                                           const struct upstream_callbacks *callbacks, void *data)
 {
     struct upstream_call *call = h2o_mem_alloc(sizeof(*call));
-    bool is_refused_at_once = false;
+    bool goes_on;
 
     *call = (struct upstream_call){
         .u = u,
@@ -183,6 +249,8 @@ struct upstream_call *upstream_call_start(struct upstream *u, struct upstream_re
         .request = *request,
         .timeout = {.cb = on_timeout},
         .later = {.cb = on_later},
+        .deadline = {.on_due = on_deadline},
+        .retry = {.on_due = on_retry},
     };
     add(&call->head, (struct span){request->head, request->head_bytes});
     add(&call->body, request->body);
@@ -190,26 +258,30 @@ struct upstream_call *upstream_call_start(struct upstream *u, struct upstream_re
     request->head = call->request.head = NULL;
     ++u->calls;
     atomic_fetch_add(&open_calls, 1);
-    switch (atomic_load(&door)) {
-    case FAKE_OPEN:
-        call->stage = FAKE_ASKED;
-        set_timeout(call, request->is_patient ? NULL : &u->reply_timeout);
-        break;
-    case FAKE_REFUSING:
-        do_later(call);
-        break;
-    case FAKE_REFUSING_AT_ONCE:
-        is_refused_at_once = true;
-        break;
-    case FAKE_SILENT:
-        set_timeout(call, &u->connect_timeout);
-        break;
-    }
+    if (u->options->retries != NULL)
+        budget_retries_earn(u->options->retries);
+    upstream_call_set_deadline(call, request->deadline_ms);
+    goes_on = knock(call);
     listener->on_call(call);
-    if (!is_refused_at_once)
+    if (goes_on)
         return call;
     end(call, UPSTREAM_CONNECT);
     return NULL;
+}
+
+void upstream_call_set_deadline(struct upstream_call *call, int64_t deadline_ms)
+{
+    if (deadline_ms > 0)
+        alarm_set(&call->u->alarms, &call->deadline, (uint64_t)deadline_ms);
+    else
+        alarm_clear(&call->u->alarms, &call->deadline);
+}
+
+/* As the real one has it. */
+void upstream_results(enum upstream_end how, int status, enum breaker_result *ret_upstream, enum breaker_result *ret_call)
+{
+    *ret_upstream = status != 0 ? BREAKER_GOOD : how == UPSTREAM_CONNECT ? BREAKER_FAILED : BREAKER_UNKNOWN;
+    *ret_call = how == UPSTREAM_COMPLETE || how == UPSTREAM_SURPLUS ? breaker_of_status(status) : BREAKER_FAILED;
 }
 
 void upstream_call_cancel(struct upstream_call *call)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The server of stories: put in the place of sidecar/upstream/upstream.c at link time. It has no connections: a call is shown to a listener, which answers it when
- * it likes, piece by piece. Timeouts are those of the real one, on the loop's timers.
+ * it likes, piece by piece. Timeouts, deadlines and the second try at connecting are those of the real one, on the loop's timers.
  * Thread: a call belongs to the loop that began it; the listener is set before the first one. */
 #ifndef SCENARIO_FAKE_UPSTREAM_H
 #define SCENARIO_FAKE_UPSTREAM_H
 
+#include "sidecar/upstream/alarm.h"
 #include "sidecar/upstream/upstream.h"
 
 enum fake_stage {
@@ -26,6 +27,8 @@ struct upstream_call {
     void *note;            /* the listener's */
     /* private */
     h2o_timeout_entry_t timeout, later;
+    struct alarm deadline, retry;
+    bool has_retried;
     struct buf waiting; /* while paused */
     bool is_paused, is_hurried, in_callback, has_end;
     enum upstream_end end;
@@ -35,12 +38,12 @@ struct upstream_call {
 enum fake_door {
     FAKE_OPEN,
     FAKE_REFUSING,         /* connecting fails, in a later turn of the loop */
-    FAKE_REFUSING_AT_ONCE, /* connecting fails before upstream_call_start returns */
+    FAKE_REFUSING_AT_ONCE, /* connecting fails before upstream_call_start returns, and nothing is tried again */
     FAKE_SILENT,           /* connecting never ends */
 };
 
 struct fake_listener {
-    /* A call arrived: only to be looked at. Answers are sent later, never from here. */
+    /* A call begins, or arrives at the second try: only to be looked at. Answers are sent later, never from here. */
     void (*on_call)(struct upstream_call *call);
     /* It is over, and the listener's to free. */
     void (*on_over)(struct upstream_call *call);

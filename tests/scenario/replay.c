@@ -27,15 +27,20 @@ static struct telling *told;
 
 static void on_call(struct upstream_call *call)
 {
-    struct asked *a = h2o_mem_alloc(sizeof(*a));
+    struct asked *a = call->note;
 
+    told->something_happened = true;
+    if (a != NULL) {
+        a->is_new = true;
+        return;
+    }
+    a = h2o_mem_alloc(sizeof(*a));
     if (told->call_count == CALLS_MAX)
         fail(told, "too many upstream calls");
     *a = (struct asked){.number = (unsigned)told->call_count + 1, .call = call, .is_new = true};
     cp_message_parse(&a->message, &a->doc, buf_span(&call->body));
     call->note = a;
     told->calls[told->call_count++] = a;
-    told->something_happened = true;
     if (told->is_loud)
         printf("    upstream call %u: %.*s %.*s\n", a->number, (int)a->message.method_text.n,
                a->message.method_text.p != NULL ? a->message.method_text.p : "", (int)a->message.name.n,
