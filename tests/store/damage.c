@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Damage: the files of a closed store are flipped, overwritten and cut at random; whoever opens it then must get right bytes or none. The file's
- * length and its two meta pages are covered by sums of our own (state.h), records and bodies by theirs. The pages of LMDB's trees are covered by nothing:
+/* Damage: the files of a closed store are flipped, overwritten and cut at random; whoever opens it then must get right bytes or none, and none that were purged. The file's
+ * length, its two meta pages and the generations are covered by sums of our own (state.h), records and bodies by theirs. The pages of LMDB's trees are covered by nothing:
  * LMDB believes them, and may end its process over them, by an assertion or by a fault, or turn in a circle. That is counted here, in children of our own, and bounded;
  * wrong bytes are not bounded but forbidden. And it must not go on for ever: whoever opens the store after such an end finds it empty, and lives.
  * Usage: damage [ROUNDS [SEED]] */
@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-enum { NUMBERS = 800, WRONG = 3, CLOSED = 4 };
+enum { NUMBERS = 800, PURGED = 7, WRONG = 3, CLOSED = 4 };
 static const double MEDIAN_BYTES = 1500;
 
 struct tally {
@@ -32,7 +32,18 @@ static void fill(const char *path)
     for (uint64_t i = 0; i < NUMBERS; ++i)
         REQUIRE(load_put(store, i, i + 1, MEDIAN_BYTES, INT64_MAX));
     store_flush(store);
+    uint64_t subjects[LOAD_SUBJECTS];
+    load_subjects(PURGED, subjects);
+    store_raise(store, subjects[0], STORE_RAISE_HARD); /* one of a hundred */
     store_close(store);
+}
+
+static bool is_purged_and_valid(const struct store *store, uint64_t number, uint64_t generation)
+{
+    uint64_t subjects[LOAD_SUBJECTS];
+
+    load_subjects(number, subjects);
+    return number % 100 == PURGED && store_validity_of(store, generation, subjects, LOAD_SUBJECTS) != STORE_PURGED;
 }
 
 /* Opens, gets everything, puts something over it. Ends the process: 0, WRONG after a wrong byte, CLOSED when it did not open. */
@@ -57,7 +68,7 @@ static void look(const char *path, struct tally *tally)
             switch (load_get(reader, number, MEDIAN_BYTES, memory, &version, &right)) {
             case STORE_HIT:
                 ++tally->hits;
-                if (!right)
+                if (!right || (pass == 0 && is_purged_and_valid(store, number, memory->generation)))
                     _exit(WRONG);
                 break;
             case STORE_MISS:
@@ -100,15 +111,15 @@ static char *read_file(const char *path, size_t *ret_n)
 
 int main(int argc, char **argv)
 {
-    static const char *const kinds[] = {"one bit", "64 bytes anywhere",    "a page of noise", "a page of zeros",
-                                        "cut",     "a byte of a meta page"};
-    enum { KINDS = 6 };
+    static const char *const kinds[] = {"one bit", "64 bytes anywhere",     "a page of noise",           "a page of zeros",
+                                        "cut",     "a byte of a meta page", "a byte of the generations", "no generations"};
+    enum { KINDS = 8 };
     int rounds = argc > 1 ? atoi(argv[1]) : 200;
     uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
     int crashes[KINDS] = {0}, tried[KINDS] = {0}, all_crashes = 0, circles = 0;
     struct tally *tally = mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    char path[64], data_path[128], state_path[128];
-    size_t data_n, state_n;
+    char path[64], data_path[128], state_path[128], generations_path[128];
+    size_t data_n, state_n, generations_n;
 
     REQUIRE(tally != MAP_FAILED);
     printf("seed %llu\n", (unsigned long long)seed);
@@ -117,13 +128,18 @@ int main(int argc, char **argv)
     load_room_make(path);
     snprintf(data_path, sizeof(data_path), "%s/store.mdb", path);
     snprintf(state_path, sizeof(state_path), "%s/store.state", path);
+    snprintf(generations_path, sizeof(generations_path), "%s/store.generations", path);
     fill(path);
     char *data = read_file(data_path, &data_n), *state = read_file(state_path, &state_n), *copy = malloc(data_n);
+    char *generations = read_file(generations_path, &generations_n);
 
     for (int round = 0; round < rounds; ++round) {
         int kind = round % KINDS, status;
-        size_t n = data_n, pages = data_n / 4096, page = 2 + load_random(&seed) % (pages - 2);
+        uint64_t wiped_before = tally->wiped;
+        size_t n = data_n, at = load_random(&seed) % generations_n, pages = data_n / 4096,
+               page = 2 + load_random(&seed) % (pages - 2);
         memcpy(copy, data, data_n);
+        write_file(generations_path, generations, generations_n);
         switch (kind) {
         case 0:
             copy[page * 4096 + load_random(&seed) % 4096] ^= (char)(1 << load_random(&seed) % 8);
@@ -144,6 +160,14 @@ int main(int argc, char **argv)
             break;
         case 5:
             copy[load_random(&seed) % (2 * 4096)] ^= (char)(1 + load_random(&seed) % 255);
+            break;
+        case 6:
+            generations[at] ^= 1;
+            write_file(generations_path, generations, generations_n);
+            generations[at] ^= 1;
+            break;
+        case 7:
+            unlink(generations_path);
             break;
         }
         write_file(data_path, copy, n);
@@ -173,21 +197,23 @@ int main(int argc, char **argv)
                     WEXITSTATUS(status) == WRONG ? "a wrong byte was served" : "the store did not open");
             exit(1);
         }
+        REQUIRE(kind < 6 || tally->wiped == wiped_before + 1);
     }
     printf("%d rounds: %llu opened, %llu wiped; lookups: %llu right, %llu missing, %llu did not verify, 0 wrong\n", rounds,
            (unsigned long long)tally->opened, (unsigned long long)tally->wiped, (unsigned long long)tally->hits,
            (unsigned long long)tally->misses, (unsigned long long)tally->bad);
     for (int kind = 0; kind < KINDS; ++kind)
-        printf("  %-24s %3d times, LMDB ended the process %d times\n", kinds[kind], tried[kind], crashes[kind]);
+        printf("  %-26s %3d times, LMDB ended the process %d times\n", kinds[kind], tried[kind], crashes[kind]);
     printf("  %d of these %d went in circles until they were killed; after all others the next start wiped and went on\n", circles,
            all_crashes);
     /* What we cover ourselves never reaches LMDB. */
-    REQUIRE(crashes[4] == 0 && crashes[5] == 0);
+    REQUIRE(crashes[4] == 0 && crashes[5] == 0 && crashes[6] == 0 && crashes[7] == 0);
     REQUIRE(all_crashes <= rounds / 10 && circles <= 1 + rounds / 100);
     REQUIRE(tally->hits > 0 && tally->bad > 0 && tally->wiped > 0);
     free(data);
     free(state);
     free(copy);
+    free(generations);
     load_room_remove(path);
     return 0;
 }
