@@ -371,9 +371,124 @@ static int finish(void **state)
     return 0;
 }
 
+/* ---- what purges it ---------------------------------------------------------------------------------------------------------------- */
+
+static struct buf seen, scratch;
+
+static void on_text(void *ctx, struct span text)
+{
+    (void)ctx;
+    assert_int_equal(buf_add_span(&seen, SPAN("<")), 0);
+    assert_int_equal(buf_add_span(&seen, text), 0);
+    assert_int_equal(buf_add_span(&seen, SPAN(">")), 0);
+}
+
+static void the_server_names_tags(void **state)
+{
+    static const struct {
+        const char *members, *expected;
+    } rows[] = {
+        {"", ""},
+        {"\"_meta\":{}", ""},
+        {"\"_meta\":{\"io.mcpcached/tags\":[]}", ""},
+        {"\"_meta\":{\"io.mcpcached/tags\":[\"a\",\"b c\"]}", "<a><b c>"},
+        {"\"_meta\":{\"io.mcpcached\\/t\\u0061gs\":[\"\\u0061\\\"\"]}", "<a\">"},
+        {"\"content\":[],\"_meta\":{\"x\":1,\"io.mcpcached/tags\":[ \"a\" ]}", "<a>"},
+        /* what is no tag is passed over */
+        {"\"_meta\":{\"io.mcpcached/tags\":[7,\"a\",null,[\"b\"],{\"c\":\"d\"},\"\",\"e\\n\",\"\\u00e9\",\"f\"]}", "<a><f>"},
+        {"\"_meta\":{\"io.mcpcached/tags\":\"a\"}", ""},
+        {"\"_meta\":{\"io.mcpcached/tags\":{\"a\":\"b\"}}", ""},
+        {"\"_meta\":{\"io.mcpcached/tags\":null}", ""},
+        {"\"_meta\":{\"io.mcpcached/tags\":[\"\\ud800\",\"a\"]}", ""},
+        {"\"_meta\":{\"IO.mcpcached/tags\":[\"a\"]}", ""},
+        {"\"_meta\":[\"io.mcpcached/tags\"]", ""},
+        {"\"io.mcpcached/tags\":[\"a\"]", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct cp_answer a = result(rows[i].members);
+
+        seen.n = 0;
+        assert_true(a.is_readable);
+        assert_int_equal(cp_answer_tags(&a, &doc, on_text, NULL), 0);
+        if (!span_eq(buf_span(&seen), span_of(rows[i].expected)))
+            fail_msg("%s: %.*s, not %s", rows[i].members, (int)seen.n, seen.p == NULL ? "" : seen.p, rows[i].expected);
+    }
+    struct cp_answer a = parse("{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":1}}");
+    seen.n = 0;
+    assert_int_equal(cp_answer_tags(&a, &doc, on_text, NULL), 0);
+    assert_int_equal(seen.n, 0);
+    buf_done(&seen);
+}
+
+/* Said to the cache, not to who gets it again; the reader of the tags may come before the strip or after it. */
+static void tags_are_not_kept(void **state)
+{
+    struct cp_answer a = result("\"_meta\":{\"io.mcpcached/tags\":[\"a\"],\"x\":1},\"ttlMs\":7,\"cacheScope\":\"public\"");
+    uint32_t ttl_start, ttl_end;
+    struct buf out = {0};
+
+    (void)state;
+    seen.n = 0;
+    assert_int_equal(cp_answer_tags(&a, &doc, on_text, NULL), 0);
+    assert_int_equal(cp_answer_strip(&a, false, &doc, &out, &ttl_start, &ttl_end), 0);
+    assert_span(buf_span(&out), "{\"_meta\":{\"x\":1},\"ttlMs\":7,\"cacheScope\":\"public\"}");
+    assert_span(((struct span){out.p + ttl_start, ttl_end - ttl_start}), "7");
+    assert_int_equal(cp_answer_tags(&a, &doc, on_text, NULL), 0);
+    assert_span(buf_span(&seen), "<a><a>");
+    buf_done(&out);
+    buf_done(&seen);
+}
+
+static void the_resources_of_a_result_are_found(void **state)
+{
+    static const struct {
+        const char *members, *expected;
+    } rows[] = {
+        {"\"contents\":[{\"uri\":\"a://b\",\"text\":\"t\"}]", "<a://b>"},
+        {"\"contents\":[{\"uri\":\"d/\"},{\"text\":\"t\",\"uri\":\"d\\/1\"},{}]", "<d/><d/1>"}, /* 38 */
+        {"\"content\":[{\"type\":\"text\",\"text\":\"uri\"},{\"type\":\"resource\",\"resource\":{\"uri\":\"a\"}},"
+         "{\"type\":\"resource_link\",\"uri\":\"b\",\"name\":\"n\"}]",
+         "<a><b>"},
+        {"\"content\":[{\"resource\":{\"blob\":\"AA==\",\"u\\u0072i\":\"\\u0061\"}}]", "<a>"},
+        {"\"contents\":[{\"uri\":\"a\",\"uri\":\"b\"}]", "<a><b>"},
+        {"\"contents\":[{\"uri\":\"\"}]", "<>"},
+        /* none */
+        {"", ""},
+        {"\"contents\":{\"uri\":\"a\"}", ""},
+        {"\"contents\":[\"a\",7,null,[{\"uri\":\"a\"}],{\"uri\":7},{\"uri\":null}]", ""},
+        {"\"content\":[{\"resource\":\"a\"},{\"resource\":[{\"uri\":\"a\"}]}]", ""},
+        {"\"structuredContent\":{\"contents\":[{\"uri\":\"a\"}]}", ""},
+        {"\"uri\":\"a\",\"resources\":[{\"uri\":\"a\"}]", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct cp_answer a = result(rows[i].members);
+
+        seen.n = 0;
+        assert_true(a.is_readable);
+        assert_int_equal(cp_answer_uris(&a, &scratch, on_text, NULL), 0);
+        if (!span_eq(buf_span(&seen), span_of(rows[i].expected)))
+            fail_msg("%s: %.*s, not %s", rows[i].members, (int)seen.n, seen.p == NULL ? "" : seen.p, rows[i].expected);
+    }
+    struct cp_answer a = parse("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":[{\"contents\":[{\"uri\":\"a\"}]}]}");
+    seen.n = 0;
+    assert_int_equal(cp_answer_uris(&a, &scratch, on_text, NULL), 0);
+    a = parse("nonsense");
+    assert_int_equal(cp_answer_uris(&a, &scratch, on_text, NULL), 0);
+    assert_int_equal(seen.n, 0);
+    buf_done(&seen);
+    buf_done(&scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_server_names_tags),
+        cmocka_unit_test(tags_are_not_kept),
+        cmocka_unit_test(the_resources_of_a_result_are_found),
         cmocka_unit_test(an_envelope_is_readable_or_says_nothing),
         cmocka_unit_test(responses_notifications_and_errors_are_told_apart),
         cmocka_unit_test(an_answer_answers_one_id),

@@ -303,9 +303,63 @@ static int finish(void **state)
     return 0;
 }
 
+/* ---- subjects ------------------------------------------------------------------------------------------------------------------------ */
+
+static void a_subject_is_its_kind_and_its_text(void **state)
+{
+    static const enum cp_subject kinds[] = {CP_SUBJECT_TOOL, CP_SUBJECT_LIST, CP_SUBJECT_URI, CP_SUBJECT_TAG};
+    static const struct span texts[] = {SPAN_OF(""),    SPAN_OF("a"),          SPAN_OF("A"),
+                                        SPAN_OF("a\0"), SPAN_OF("tools/list"), SPAN_OF("\xc3\xa9")};
+    uint64_t seen[32];
+    size_t n = 0;
+
+    (void)state;
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+        for (size_t t = 0; t < sizeof(texts) / sizeof(texts[0]); t++) {
+            seen[n] = cp_subject_of(keyer, kinds[k], texts[t]);
+            assert_true(seen[n] > 1);
+            assert_true(seen[n] == cp_subject_of(keyer, kinds[k], texts[t]));
+            for (size_t i = 0; i < n; i++)
+                assert_true(seen[i] != seen[n]);
+            n++;
+        }
+    }
+    seen[n] = cp_subject_of(keyer, CP_SUBJECT_READS, SPAN_ABSENT);
+    assert_true(seen[n] == cp_subject_of(keyer, CP_SUBJECT_READS, SPAN("whatever")));
+    for (size_t i = 0; i < n; i++)
+        assert_true(seen[i] != seen[n]);
+}
+
+static void another_secret_makes_other_subjects(void **state)
+{
+    static const uint8_t others[32] = {9};
+    struct cp_keyer *other;
+
+    (void)state;
+    assert_int_equal(cp_keyer_new(others, &other), 0);
+    assert_true(cp_subject_of(keyer, CP_SUBJECT_TAG, SPAN("a")) != cp_subject_of(other, CP_SUBJECT_TAG, SPAN("a")));
+    cp_keyer_free(other);
+}
+
+static void a_principal_is_a_subject_and_never_a_reserved_number(void **state)
+{
+    struct cp_principal a = principal(SPAN("Bearer a")), b = principal(SPAN("Bearer b")), low = {.bytes = {0}};
+
+    (void)state;
+    assert_true(cp_subject_of_principal(&a) == cp_subject_of_principal(&a));
+    assert_true(cp_subject_of_principal(&a) != cp_subject_of_principal(&b));
+    for (unsigned i = 0; i < 5; i++) {
+        low.bytes[24] = (uint8_t)i;
+        assert_true(cp_subject_of_principal(&low) > 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_subject_is_its_kind_and_its_text),
+        cmocka_unit_test(another_secret_makes_other_subjects),
+        cmocka_unit_test(a_principal_is_a_subject_and_never_a_reserved_number),
         cmocka_unit_test(every_field_is_part_of_the_key),
         cmocka_unit_test(a_byte_that_moves_to_the_next_field_makes_another_key),
         cmocka_unit_test(scope_says_who_shares),

@@ -435,9 +435,82 @@ static int finish(void **state)
     return 0;
 }
 
+/* --- batches ------------------------------------------------------------------------------------------------------------------------- */
+
+static char seen[1000];
+
+static void on_message(void *ctx, const struct cp_message *message)
+{
+    static const char *const kinds[] = {"opaque", "batch", "request", "notification", "response"};
+    size_t n = strlen(seen);
+
+    assert_ptr_equal(ctx, &doc);
+    assert_ptr_equal(message->doc, &doc);
+    snprintf(seen + n, sizeof(seen) - n, "%s%.*s:%.*s:%.*s%s ", kinds[message->kind], (int)message->id.n,
+             message->id.n > 0 ? message->id.p : "", (int)message->method_text.n,
+             message->method_text.n > 0 ? message->method_text.p : "", (int)message->name.n,
+             message->name.n > 0 ? message->name.p : "", message->is_malformed ? "!" : "");
+}
+
+static void assert_batch(const char *body, const char *expected)
+{
+    struct cp_message message = parse(body);
+
+    (void)message;
+    seen[0] = '\0';
+    cp_message_each(&doc, on_message, &doc);
+    if (strcmp(seen, expected) != 0)
+        fail_msg("%s: '%s', not '%s'", body, seen, expected);
+}
+
+static void a_batch_is_its_elements(void **state)
+{
+#define SET "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"set\",\"arguments\":{\"a\":1}}}"
+    (void)state;
+    assert_batch("[]", "");
+    assert_batch("[" SET "]", "request1:tools/call:set ");
+    assert_batch("[" SET
+                 ",{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"},{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{}}," SET
+                 "]",
+                 "request1:tools/call:set notification:notifications/initialized: response2:: request1:tools/call:set ");
+    /* what is no message, beside one that is */
+    assert_batch("[1,null,\"x\",[" SET "],{},{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"ping\"}," SET "]",
+                 "opaque:: opaque:: opaque:: opaque:: opaque:: opaque:: request1:tools/call:set ");
+    assert_batch("[{\"jsonrpc\":\"2.0\",\"id\":1,\"x\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"set\"}}]",
+                 "request1:tools/call:set! ");
+    /* no batch, or one that is not read */
+    assert_batch(SET, "");
+    assert_batch("[" SET ",]", "");
+    assert_batch("[{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}]", "");
+    assert_batch("", "");
+}
+
+/* An element keys and expands like a message of its own. */
+static void on_canonical(void *ctx, const struct cp_message *message)
+{
+    assert_int_equal(cp_message_canonical(message, NULL, 0, ctx), 0);
+}
+
+static void an_element_is_a_message_like_any_other(void **state)
+{
+    struct buf one = {0}, element = {0};
+    struct cp_message message = parse(SET);
+
+    (void)state;
+    assert_int_equal(cp_message_canonical(&message, NULL, 0, &one), 0);
+    parse("[{}," SET "]");
+    cp_message_each(&doc, on_canonical, &element);
+    assert_true(element.n > one.n);
+    assert_true(span_eq(buf_span(&one), (struct span){element.p + element.n - one.n, one.n}));
+    buf_done(&one);
+    buf_done(&element);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_batch_is_its_elements),
+        cmocka_unit_test(an_element_is_a_message_like_any_other),
         cmocka_unit_test(every_envelope_has_its_kind),
         cmocka_unit_test(json_that_makes_no_key_is_opaque_and_says_why),
         cmocka_unit_test(the_doc_says_how_deep_a_body_may_be),
