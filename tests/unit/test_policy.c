@@ -154,7 +154,7 @@ static void rules_are_read(void **state)
                    "  - { name: redefined, class: realtime }\n"
                    "  - { name: built_in, class: static }\n"
                    "  - { name: built_in_2, class: semi-dynamic }\n"
-                   "  - { name: ttl_only, ttl: 24h }\n"
+                   "  - { name: ttl_only, ttl: 24h, grace: 24h, stale_if_error: 24h, negative_ttl: 5s }\n"
                    "  - { name: never, ttl: off }\n"
                    "  - { name: never_either, ttl: 0 }\n"
                    "resources:\n"
@@ -368,6 +368,14 @@ static void mistakes_are_named_with_their_place(void **state)
         {TOOLS "ttl: 1s, despite_annotations: yes }\n", 3, 46, "must be true or false"},
         {TOOLS "ttl: 1s, shared_tier: some }\n", 3, 38, "must be none, public or all"},
         {TOOLS "ttl: 1s, mode: off }\n", 3, 31, "must be enforce or observe"},
+        {TOOLS "ttl: 1s, grace: 24h1ms }\n", 3, 32, "24h is the most"},
+        {TOOLS "ttl: 1s, stale_if_error: 25h }\n", 3, 41, "24h is the most"},
+        {TOOLS "ttl: 1s, timeout: 25h }\n", 3, 34, "24h is the most"},
+        {TOOLS "ttl: 1s, negative_ttl: 5001ms }\n", 3, 39, "'negative_ttl' of 'x' is more than 5s"},
+        {TOOLS "ttl: 1s, negative_ttl: 5 }\n", 3, 39, "has no unit"},
+        {TOOLS "ttl: off, negative_ttl: 1s }\n", 3, 26, "'negative_ttl' has no meaning in 'x': its ttl is off"},
+        {TOOLS "class: write, negative_ttl: 1s }\n", 3, 30, "'negative_ttl' has no meaning"},
+        {TOOLS "class: write, despite_annotations: true }\n", 3, 30, "'despite_annotations' has no meaning"},
         {TOOLS "ttl: 1s }\n  - { name: x, ttl: 2s }\n", 4, 13, "unreachable: 'x' on line 3 matches first"},
         {"version: 1\ntools:\n  - { name: 'get_*', ttl: 1s }\n  - { name: get_a, class: write }\n", 4, 13,
          "unreachable: 'get_*' on line 3 matches first"},
@@ -380,6 +388,8 @@ static void mistakes_are_named_with_their_place(void **state)
         {RESOURCES "ttl: off, despite_hints: true }\n", 3, 25, "'x' has no ttl"},
         {RESOURCES "ttl: off, tags: [a] }\n", 3, 25, "its ttl is off"},
         {RESOURCES "tags: ['a{/b}'] }\n", 3, 22, "must be plain text here"},
+        {RESOURCES "negative_ttl: 1s }\n", 3, 15, "unknown key in a resource's rule: 'negative_ttl'"},
+        {"version: 1\nclasses: { a: { ttl: 1s, negative_ttl: 1s } }\n", 2, 26, "unknown key in class 'a': 'negative_ttl'"},
         {RESOURCES "invalidates: [a] }\n", 3, 15, "unknown key in a resource's rule: 'invalidates'"},
         {"version: 1\nresources:\n  - { uri: 'a://**' }\n  - { uri: 'a://b/*' }\n", 4, 12, "unreachable: 'a://**' on line 3"},
     };
