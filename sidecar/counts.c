@@ -39,6 +39,11 @@ void counts_log(void)
         [COUNT_PROBE_ACCEPTED] = "probe-accepted",
         [COUNT_REFUSED] = "refused",
         [COUNT_SESSION_ENDED] = "session-ended",
+        [COUNT_REFRESHED] = "refreshed",
+        [COUNT_REFRESH_FAILED] = "refresh-failed",
+        [COUNT_NOTICE] = "notice",
+        [COUNT_STREAM_LOST] = "stream-lost",
+        [COUNT_HIT_FOR_MISS] = "hit-for-miss",
     };
 
     for (unsigned i = 0; i != CP_OUTCOME_COUNT; ++i)

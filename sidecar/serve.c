@@ -4,10 +4,13 @@
 
 #include "sidecar/base/log.h"
 #include "sidecar/counts.h"
+#include "sidecar/flow/flight.h"
 #include "sidecar/flow/probe.h"
 #include "sidecar/front/listener.h"
 #include "sidecar/policy_file.h"
 #include "sidecar/settings.h"
+#include "sidecar/trust/definitions.h"
+#include "sidecar/upstream/breaker.h"
 #include "sidecar/upstream/budget.h"
 
 #include <errno.h>
@@ -20,6 +23,10 @@
 
 #define EXIT_USAGE 2
 
+/* Calls whose breakers are known at once, and tools whose definitions are: both bounded because clients choose names. */
+#define BREAKER_NAMES 4096
+#define DEFINITIONS   16384
+
 struct house {
     struct settings settings;
     struct upstream_url url;
@@ -29,6 +36,7 @@ struct house {
     struct flow_shared shared;
     struct flow *flows[FLOWS_MAX];
     _Atomic int64_t challenged_ms;
+    struct budget_places refreshes;
     atomic_size_t open_streams;
     struct budget_retries retries;
     struct listener *listener;
@@ -162,6 +170,7 @@ static int open_listener(struct house *h)
     };
     int r;
 
+    budget_places_init(&h->refreshes, h->settings.max_refreshes);
     budget_retries_init(&h->retries);
     h->shared = (struct flow_shared){
         .trust =
@@ -172,12 +181,16 @@ static int open_listener(struct house *h)
                 .standings = standings_new(h->settings.max_sessions * 2),
                 .ended_sessions = standings_new(h->settings.max_sessions),
                 .proofs = proofs_new(h->settings.max_proofs),
+                .definitions = definitions_new(DEFINITIONS),
                 .rate = rate_new(h->settings.insert_rate),
                 .challenged_ms = &h->challenged_ms,
                 .allowed_origins = h->settings.allow_origin.items,
                 .allowed_origin_count = h->settings.allow_origin.count,
             },
         .probe_registry = probe_registry_new(),
+        .flight_registry = flight_registry_new(h->settings.max_flights, h->settings.max_waiters),
+        .breaker = breaker_new(BREAKER_NAMES),
+        .refreshes = &h->refreshes,
         .flows = h->flows,
         .open_streams = &h->open_streams,
         .upstream =
@@ -206,6 +219,9 @@ static int open_listener(struct house *h)
 static void close_house(struct house *h)
 {
     listener_free(h->listener);
+    flight_registry_free(h->shared.flight_registry);
+    breaker_free(h->shared.breaker);
+    definitions_free(h->shared.trust.definitions);
     probe_registry_free(h->shared.probe_registry);
     rate_free(h->shared.trust.rate);
     proofs_free(h->shared.trust.proofs);

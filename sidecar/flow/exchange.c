@@ -10,6 +10,8 @@
 
 #include "sidecar/base/log.h"
 #include "sidecar/counts.h"
+#include "sidecar/flow/notices.h"
+#include "sidecar/flow/request.h"
 #include "sidecar/wire/downstream.h"
 #include "sidecar/wire/events.h"
 #include "sidecar/wire/reply.h"
@@ -38,7 +40,14 @@ struct exchange {
     size_t body_bytes;
     struct span id; /* in body */
     int64_t began_ms;
+    uint64_t generation; /* noted before anything was sent */
     struct fill fill;
+    struct flight *flight;   /* that waits for this; NULL: none, or it has landed */
+    struct stamps stamps;    /* what it makes old */
+    struct coverage coverage; /* of a stream */
+    struct breaker_pass pass;
+    bool has_pass, covers;
+    int64_t stale_if_error_ms;
     struct identity identity; /* whoever asked */
     bool has_identity, proves, ends_session, is_get, has_origin, is_hidden;
     void (*on_done)(void *ctx, bool is_accepted); /* of a request of our own */
@@ -49,10 +58,12 @@ struct exchange {
     size_t method_bytes, name_bytes;
 
     /* what the request is */
-    bool is_rpc, is_request, is_legacy_post, is_mcp_path, is_head, is_stream, is_own;
+    bool is_rpc, is_request, is_batch, is_legacy_post, is_mcp_path, is_head, is_stream, is_own;
     bool is_detached; /* its client left, and it runs on */
+    bool is_told;     /* its client was answered otherwise, and the log knows */
     enum cp_outcome outcome;
     enum cp_reason reason;      /* why it was not kept, in the end */
+    enum cp_reason bypass_reason;
     enum cp_reason find_reason; /* why an entry that was found was not the answer; NONE: none was found */
 
     /* the reply */
@@ -111,9 +122,53 @@ static void log_exchange(struct exchange *x)
     });
 }
 
+static int64_t now_of(const struct exchange *x)
+{
+    return store_now_ms(x->flow->shared->trust.store);
+}
+
+/* Who waits for this hears what came of it. Taken: outcome. */
+static void land(struct exchange *x, struct flight_outcome *outcome)
+{
+    struct flight *flight = x->flight;
+    struct fill *fill = &x->fill;
+
+    x->flight = NULL;
+    if (fill->has_flight && outcome->reason != CP_REASON_ABANDONED) {
+        if (outcome->how == FLIGHT_APART) {
+            counts_add(COUNT_HIT_FOR_MISS);
+            flight_mark_until(x->flow, &fill->flight_name, now_of(x) + FLIGHT_HIT_FOR_MISS_MS);
+        } else if (fill->is_stored) {
+            flight_unmark(x->flow, &fill->flight_name, now_of(x));
+        }
+        fill->has_flight = false;
+    }
+    if (flight != NULL && flight_close(flight))
+        flight_land(flight, outcome);
+    else
+        flight_outcome_unref(outcome);
+}
+
+/* What the head or the end showed of the upstream. */
+static void settle_breaker(struct exchange *x, enum upstream_end how)
+{
+    enum breaker_result upstream, call;
+
+    if (!x->has_pass)
+        return;
+    x->has_pass = false;
+    upstream_results(how, x->has_head ? x->status : 0, &upstream, &call);
+    breaker_settle(x->flow->shared->breaker, &x->pass, upstream, call, now_of(x));
+}
+
 /* Both sides are through. */
 static void finish(struct exchange *x)
 {
+    /* however it ended: what it was to change may have changed */
+    stamps_raise(x->flow, &x->stamps);
+    land(x, fill_outcome_of(&x->fill, CP_REASON_ABANDONED, 0, NULL, 0));
+    if (x->has_pass)
+        breaker_settle(x->flow->shared->breaker, &x->pass, BREAKER_UNKNOWN, BREAKER_UNKNOWN, now_of(x));
     h2o_linklist_unlink(&x->link);
     --x->flow->exchange_count;
     if (x->is_detached)
@@ -122,12 +177,13 @@ static void finish(struct exchange *x)
         atomic_fetch_sub_explicit(x->flow->shared->open_streams, 1, memory_order_relaxed);
     if (x->is_own)
         x->on_done(x->ctx, x->fill.is_accepted);
-    else
+    else if (!x->is_told)
         log_exchange(x);
     cp_policy_unref(x->policy);
     buf_done(&x->collected);
     events_done(&x->events);
     fill_done(&x->fill);
+    coverage_done(&x->coverage);
     free(x->body);
     free(x);
 }
@@ -136,6 +192,7 @@ static void on_event(void *ctx, struct span data)
 {
     struct exchange *x = ctx;
 
+    notices_hear(x->flow, data);
     fill_event(&x->fill, data, x->events.dropped);
 }
 
@@ -147,11 +204,11 @@ static void choose_tap(struct exchange *x, const struct upstream_head *head)
     size_t limit = x->flow->shared->max_entry_bytes + ENVELOPE_BYTES;
     /* a lookup and a session's beginning say in their head what became of them */
     bool may_hold = x->fill.kind != FILL_WATCH;
-    bool wants = x->fill.kind != FILL_NOTHING && reply->status == 200 && !reply->is_encoded;
+    bool wants = (x->fill.kind != FILL_NOTHING || x->is_batch) && reply->status == 200 && !reply->is_encoded;
 
     x->tap = TAP_NONE;
-    if (head->has_body && reply->is_events && !reply->is_encoded && (wants || x->is_legacy_post)) {
-        /* also when nothing will be stored: a legacy stream with event ids is left in another way */
+    if (head->has_body && reply->is_events && !reply->is_encoded && (wants || x->is_mcp_path)) {
+        /* also when nothing will be stored: any stream may tell of changes, and a legacy one with event ids is left in another way */
         x->tap = TAP_EVENTS;
         x->events.data_max = limit;
     } else if (head->has_body && wants && reply->is_json && (head->content_bytes == SIZE_MAX || head->content_bytes <= limit)) {
@@ -176,11 +233,11 @@ static enum cp_reason why_not_kept(const struct exchange *x)
 
 static void note_outcome(struct exchange *x, h2o_req_t *req)
 {
-    if (x->fill.kind == FILL_STORE)
+    if (x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS)
         /* what was found tells a stranger nothing: only who was let in after all hears that it was there */
         reply_note_miss(req, x->fill.is_stored, x->fill.is_stored ? x->find_reason : x->reason);
     else if (x->is_rpc)
-        reply_note_bypass(req, x->reason);
+        reply_note_bypass(req, x->fill.is_stored, x->bypass_reason);
 }
 
 static void relay(struct exchange *x, struct span bytes)
@@ -213,13 +270,85 @@ static void learn(struct exchange *x, const struct wire_reply_facts *facts)
                 .challenges = facts->challenges,
                 .has_origin = x->has_origin,
                 .is_hidden = x->is_hidden,
-                .is_probe = x->is_own,
+                .is_probe = x->fill.kind == FILL_PROBE,
                 /* a page may answer anybody: a login, for one */
                 .proves = x->proves && (facts->reply.is_events || (!x->is_get && (facts->reply.is_json || !x->is_request))),
                 .ends_session = x->ends_session,
                 .began_ms = x->began_ms,
             },
             store_now_ms(x->flow->shared->trust.store));
+}
+
+/* Tags from the reply's head, and, of a write, what it makes old (RFC 9875). */
+static void read_groups(struct exchange *x, const struct upstream_head *head)
+{
+    for (size_t i = 0; i != head->header_count; ++i) {
+        struct span name = {head->headers[i].name->base, head->headers[i].name->len};
+        struct span value = {head->headers[i].value.base, head->headers[i].value.len};
+
+        if (span_ieq(name, SPAN("cache-groups")))
+            fill_groups(&x->fill, value);
+        else if (x->stamps.count != 0 && span_ieq(name, SPAN("cache-group-invalidation")))
+            stamps_add_groups(x->flow, value, &x->stamps);
+    }
+}
+
+static int retry_after_of(const struct upstream_head *head)
+{
+    for (size_t i = 0; i != head->header_count; ++i) {
+        const h2o_header_t *h = &head->headers[i];
+        int seconds = 0;
+
+        if (!span_ieq((struct span){h->name->base, h->name->len}, SPAN("retry-after")) || h->value.len == 0 || h->value.len > 5)
+            continue;
+        for (size_t k = 0; k != h->value.len; ++k) {
+            if (h->value.base[k] < '0' || h->value.base[k] > '9')
+                return 0;
+            seconds = seconds * 10 + (h->value.base[k] - '0');
+        }
+        return seconds;
+    }
+    return 0;
+}
+
+/* The head alone says that nothing can be kept: nobody waits for the rest. */
+static void land_head(struct exchange *x, const struct upstream_head *head)
+{
+    /* an error in the body is shared when it was read */
+    if (x->reason == CP_REASON_STATUS && x->tap != TAP_NONE)
+        return;
+    land(x, fill_outcome_of(&x->fill, x->reason, head->status, "the MCP server behind mcpcached answered with an error",
+                            retry_after_of(head)));
+}
+
+/* The client is told of the failure, or, better, not. Its exchange goes on without it. */
+static void hand_over(struct exchange *x, enum cp_reason reason, int status, const char *text)
+{
+    struct flight_outcome outcome = {.refs = 1, .how = FLIGHT_FAILURE, .reason = reason, .status = status, .text = text};
+    struct downstream *client = x->client;
+
+    x->client = NULL;
+    x->is_told = true;
+    request_resume(x->flow, downstream_take(client), &(struct telling){.how = TELLING_LANDED, .outcome = &outcome});
+}
+
+/* The fetch failed with this status; whether an older answer takes its place. The exchange is over then. */
+static bool stand_in(struct exchange *x, int status)
+{
+    static const char text[] = "the MCP server behind mcpcached answered with an error";
+    struct upstream_call *call = x->call;
+
+    if (x->fill.kind != FILL_STORE || x->stale_if_error_ms == 0 || x->client == NULL ||
+        !request_can_stand_in(x->flow, downstream_req(x->client)))
+        return false;
+    x->call = NULL;
+    settle_breaker(x, UPSTREAM_COMPLETE);
+    if (call != NULL)
+        upstream_call_cancel(call);
+    land(x, fill_outcome_of(&x->fill, CP_REASON_STATUS, status, text, 0));
+    hand_over(x, CP_REASON_STATUS, status, text);
+    finish(x);
+    return true;
 }
 
 static void on_head(void *data, const struct upstream_head *head)
@@ -234,9 +363,15 @@ static void on_head(void *data, const struct upstream_head *head)
     wire_reply_read(head->status, head->headers, head->header_count, x->policy->vary_headers, x->policy->vary_header_count, &facts);
     learn(x, &facts);
     fill_head(&x->fill, &facts);
+    read_groups(x, head);
+    stamps_raise(x->flow, &x->stamps);
     choose_tap(x, head);
     if (x->fill.kind == FILL_STORE)
         x->reason = why_not_kept(x);
+    if (head->status >= 500 && stand_in(x, head->status))
+        return;
+    if (x->fill.kind == FILL_STORE && x->reason != CP_REASON_NONE)
+        land_head(x, head);
     if (MUTANT("buffered-sse") && x->fill.reply.is_events && head->has_body)
         x->is_holding = true;
     if (x->client == NULL)
@@ -263,12 +398,16 @@ static void on_body(void *data, struct span bytes)
 {
     struct exchange *x = data;
 
+    stamps_raise(x->flow, &x->stamps);
     if (x->tap == TAP_EVENTS) {
         /* read before it is relayed: what the client does next may depend on what was learned */
         if (events_feed(&x->events, bytes, on_event, x) != 0)
             x->tap = TAP_NONE;
-        if (x->is_own && x->fill.is_judged) {
-            /* nobody waits for the end of the stream, which may never come */
+        if (x->flight != NULL && (x->fill.is_judged || x->fill.reply.server_asked || x->events.dropped))
+            land(x, fill_outcome_of(&x->fill, x->events.dropped ? CP_REASON_LARGE : CP_REASON_SERVER_REQUEST, 200, NULL, 0));
+        if (x->is_own && (x->fill.is_judged || x->fill.reply.server_asked)) {
+            /* nobody waits for the end of the stream, which may never come, or answers what the server asks in it */
+            settle_breaker(x, UPSTREAM_COMPLETE);
             upstream_call_cancel(x->call);
             x->call = NULL;
             finish(x);
@@ -278,6 +417,8 @@ static void on_body(void *data, struct span bytes)
         if (x->collected.n + bytes.n > x->flow->shared->max_entry_bytes + ENVELOPE_BYTES) {
             if (x->fill.kind == FILL_STORE)
                 x->reason = CP_REASON_LARGE;
+            if (x->flight != NULL)
+                land(x, fill_outcome_of(&x->fill, CP_REASON_LARGE, 200, NULL, 0));
             if (x->is_holding)
                 release_hold(x, x->content_bytes);
             x->tap = TAP_NONE;
@@ -303,15 +444,18 @@ static void answer_error(struct exchange *x, enum upstream_end how)
         [UPSTREAM_TIMEOUT] = {504, CP_REASON_TIMEOUT, "the MCP server behind mcpcached did not answer in time"},
         [UPSTREAM_RESET] = {502, CP_REASON_RESET, "the MCP server behind mcpcached closed the connection without a usable answer"},
     };
-    struct downstream *client = x->client;
+    bool may_share = x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS;
 
     x->outcome = CP_OUTCOME_ERROR;
     x->reason = answers[how].reason;
     x->status = answers[how].status;
-    x->client = NULL;
-    if (client != NULL) {
-        h2o_req_t *req = downstream_take(client);
+    land(x, fill_outcome_of(&x->fill, x->reason, x->status, answers[how].text, 0));
+    if (x->client != NULL && may_share) {
+        hand_over(x, x->reason, x->status, answers[how].text);
+    } else if (x->client != NULL) {
+        h2o_req_t *req = downstream_take(x->client);
 
+        x->client = NULL;
         note_outcome(x, req);
         reply_error_send(req, &(struct reply_error){
                                   .status = answers[how].status,
@@ -327,7 +471,9 @@ static void settle_fill(struct exchange *x, bool is_whole)
 {
     struct fill *fill = &x->fill;
 
-    if (is_whole && x->tap == TAP_JSON)
+    if (is_whole && x->tap == TAP_JSON && x->is_batch)
+        notices_hear(x->flow, buf_span(&x->collected));
+    if (is_whole && x->tap == TAP_JSON && fill->kind != FILL_NOTHING)
         fill_reply(fill, buf_span(&x->collected));
     if (is_whole && (x->tap == TAP_NONE || x->events.dropped))
         fill_unread(fill);
@@ -348,19 +494,31 @@ static void on_end(void *data, enum upstream_end how)
     struct downstream *client;
 
     x->call = NULL;
-    if (!x->has_head && x->is_own) {
-        finish(x);
-        return;
-    }
+    settle_breaker(x, how);
+    stamps_raise(x->flow, &x->stamps);
     if (!x->has_head) {
         answer_error(x, how);
         finish(x);
         return;
     }
     settle_fill(x, is_whole);
+    /* a server that ends a stream which may be resumed tells what is missed later */
+    if (x->covers && x->status == 200 && x->fill.reply.is_events && !(how == UPSTREAM_COMPLETE && x->events.has_ids))
+        coverage_lost(x->flow, &x->coverage);
     if (how == UPSTREAM_SURPLUS && x->fill.is_stored) {
         fill_withdraw(&x->fill);
         x->reason = x->fill.reason;
+    }
+    if (x->flight != NULL)
+        land(x, how == UPSTREAM_SURPLUS
+                    ? flight_outcome_new(FLIGHT_APART)
+                    : fill_outcome_of(&x->fill, x->reason, is_whole ? x->status : 502,
+                                      "the MCP server behind mcpcached broke off its answer", 0));
+    if (!is_whole && x->is_holding && x->client != NULL && x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS) {
+        /* nothing of it went out yet */
+        hand_over(x, CP_REASON_TRUNCATED, 502, "the MCP server behind mcpcached broke off its answer");
+        finish(x);
+        return;
     }
     if (x->is_holding)
         release_hold(x, is_whole ? x->collected.n : x->content_bytes);
@@ -377,16 +535,11 @@ static const struct upstream_callbacks callbacks = {on_head, on_body, on_end};
 
 /* ---- the client's side -------------------------------------------------------------------------------------------------------- */
 
-static void on_client_gone(void *owner)
+/* Nobody waits for it any more. */
+static void abandon(struct exchange *x)
 {
-    struct exchange *x = owner;
     struct upstream_call *call = x->call;
 
-    x->client = NULL;
-    if (call == NULL)
-        return;
-    if (MUTANT("no-cancel"))
-        return;
     if (x->is_legacy_post && !x->events.has_ids && x->flow->detached_count < x->flow->detached_max) {
         x->is_detached = true;
         ++x->flow->detached_count;
@@ -399,6 +552,52 @@ static void on_client_gone(void *owner)
         x->reason = CP_REASON_ABANDONED;
     upstream_call_cancel(call);
     finish(x);
+}
+
+/* Whether others wait for it. */
+static bool is_awaited(struct exchange *x)
+{
+    if (x->flight == NULL)
+        return false;
+    if (flight_leave(x->flight)) {
+        if (x->call != NULL)
+            upstream_call_resume(x->call);
+        return true;
+    }
+    x->flight = NULL;
+    return false;
+}
+
+static void on_client_gone(void *owner)
+{
+    struct exchange *x = owner;
+
+    x->client = NULL;
+    if (x->call == NULL || MUTANT("no-cancel") || is_awaited(x))
+        return;
+    abandon(x);
+}
+
+void exchange_dismiss(struct exchange *x)
+{
+    struct downstream *client = x->client;
+
+    if (client == NULL)
+        return;
+    x->client = NULL;
+    if (x->has_head && !x->is_holding)
+        downstream_end(client);
+    else
+        reply_nothing_send(downstream_take(client));
+    if (x->call != NULL && !is_awaited(x))
+        abandon(x);
+}
+
+void exchange_abandon(struct exchange *x)
+{
+    if (x->client != NULL || x->is_own || x->is_detached || x->call == NULL || is_awaited(x))
+        return;
+    abandon(x);
 }
 
 static void on_client_drained(void *owner)
@@ -449,16 +648,47 @@ static void begin_fill(struct exchange *x, const struct exchange_plan *plan)
     fill->began_ms = x->began_ms;
     fill->body = (struct span){x->body, x->body_bytes};
     fill->id = x->id;
+    fill->generation = x->generation;
     if (plan->keys != NULL) {
-        fill->kind = plan->outcome == CP_OUTCOME_MISS ? FILL_STORE : FILL_WATCH;
+        fill->kind = plan->decision->may_store ? FILL_STORE : FILL_WATCH;
         fill->decision = *plan->decision;
         fill->keys = *plan->keys;
         fill->owner = plan->owner;
+        fill->has_flight = plan->outcome == CP_OUTCOME_MISS;
+        fill->flight_name = plan->flight_name;
+        x->stale_if_error_ms = plan->outcome == CP_OUTCOME_MISS ? plan->decision->lifetime.stale_if_error_ms : 0;
+    } else if (x->is_request && plan->message->method == CP_METHOD_TOOLS_LIST && plan->caller->facts.body_is_plain &&
+               !plan->caller->facts.hides_headers) {
+        fill->kind = FILL_LEARN;
     } else if (x->is_request && plan->message->era == CP_ERA_LEGACY && plan->message->method == CP_METHOD_INITIALIZE &&
                plan->caller->facts.body_is_plain && !plan->caller->facts.hides_headers) {
         /* what the upstream reads is what was read here, or nothing is learned from it */
         fill->kind = FILL_SESSION;
     }
+}
+
+/* What a refresh has in common with what a client asks. */
+static void take_plan(struct exchange *x, const struct exchange_plan *plan)
+{
+    x->flight = plan->flight;
+    x->pass = plan->pass;
+    x->has_pass = plan->has_pass;
+    if (plan->stamps != NULL)
+        x->stamps = *plan->stamps;
+    if (x->flight != NULL)
+        flight_began(x->flight, x);
+}
+
+/* Which changes a stream would tell of. */
+static void begin_coverage(struct exchange *x, const struct exchange_plan *plan)
+{
+    x->covers = plan->is_stream;
+    if (!plan->is_stream)
+        return;
+    if (plan->message != NULL)
+        coverage_of_listen(x->flow, plan->message, &x->coverage);
+    else
+        coverage_of_get(&x->coverage);
 }
 
 void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan *plan)
@@ -473,11 +703,13 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     x->flow = flow;
     x->policy = cp_policy_ref(flow->shared->trust.policy);
     x->began_ms = plan->now_ms;
+    x->generation = store_generation(flow->shared->trust.store);
     x->outcome = plan->outcome;
     if (plan->outcome == CP_OUTCOME_MISS)
         x->find_reason = plan->reason;
     else
-        x->reason = plan->reason;
+        x->reason = x->bypass_reason = plan->reason;
+    take_plan(x, plan);
     x->is_mcp_path = plan->is_mcp_path;
     x->is_head = span_eq(plan->wire->method, SPAN("HEAD"));
     copy_text(x->path, sizeof(x->path), without_query(plan->wire->path));
@@ -490,6 +722,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     if (m != NULL) {
         x->is_rpc = true;
         x->is_request = m->kind == CP_KIND_REQUEST;
+        x->is_batch = m->kind == CP_KIND_BATCH;
         x->is_legacy_post = m->kind == CP_KIND_BATCH || (m->kind != CP_KIND_OPAQUE && m->era == CP_ERA_LEGACY);
         if (x->is_request)
             x->id = (struct span){x->body + (m->id.p - req->entity.base), m->id.n};
@@ -509,13 +742,15 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     if ((x->is_stream = plan->is_stream))
         atomic_fetch_add_explicit(flow->shared->open_streams, 1, memory_order_relaxed);
     begin_fill(x, plan);
+    begin_coverage(x, plan);
     h2o_linklist_insert(&flow->exchanges, &x->link);
     ++flow->exchange_count;
 
     request.head = wire_request_head(req,
                                      &(struct wire_head){
                                          .host = flow_host(flow, plan->wire),
-                                         .identity_encoding = x->fill.kind != FILL_NOTHING && x->fill.kind != FILL_WATCH,
+                                         /* what cannot be read cannot tell of changes */
+                                         .identity_encoding = x->is_mcp_path && x->fill.kind != FILL_WATCH,
                                      },
                                      &request.head_bytes);
     if (request.head == NULL)
@@ -526,6 +761,9 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     /* a read is what changes nothing: safe methods of HTTP, and calls that the policy calls cacheable */
     request.may_repeat = plan->outcome == CP_OUTCOME_MISS || x->is_head || is_get || span_eq(plan->wire->method, SPAN("OPTIONS"));
 
+    request.may_retry_connect = plan->outcome == CP_OUTCOME_MISS;
+    request.deadline_ms = plan->keys != NULL && plan->decision->rule != NULL ? plan->decision->rule->timeout_ms : 0;
+    stamps_raise(flow, &x->stamps);
     x->client = downstream_new(req, x, on_client_gone, on_client_drained);
     downstream_watch(x->client);
     call = upstream_call_start(flow->upstream, &request, &callbacks, x);
@@ -548,6 +786,7 @@ struct exchange *exchange_begin_own(struct flow *flow, const struct exchange_own
     x->flow = flow;
     x->policy = cp_policy_ref(flow->shared->trust.policy);
     x->began_ms = own->now_ms;
+    x->generation = store_generation(flow->shared->trust.store);
     x->is_mcp_path = true;
     x->body = own->body;
     x->body_bytes = own->body_bytes;
@@ -557,12 +796,22 @@ struct exchange *exchange_begin_own(struct flow *flow, const struct exchange_own
     x->is_own = true;
     x->on_done = own->on_done;
     x->ctx = own->ctx;
-    x->fill.kind = FILL_PROBE;
-    x->fill.flow = flow;
-    x->fill.id_of_caller = &x->identity;
-    x->fill.began_ms = x->began_ms;
-    x->fill.body = request.body;
-    x->fill.id = x->id;
+    if (own->plan != NULL) {
+        x->is_request = x->is_rpc = x->proves = true;
+        x->outcome = own->plan->outcome;
+        take_plan(x, own->plan);
+        begin_fill(x, own->plan);
+        x->fill.is_refresh = true;
+        request.may_retry_connect = true;
+        request.deadline_ms = own->plan->decision->rule != NULL ? own->plan->decision->rule->timeout_ms : 0;
+    } else {
+        x->fill.kind = FILL_PROBE;
+        x->fill.flow = flow;
+        x->fill.id_of_caller = &x->identity;
+        x->fill.began_ms = x->began_ms;
+        x->fill.body = request.body;
+        x->fill.id = x->id;
+    }
     h2o_linklist_insert(&flow->exchanges, &x->link);
     ++flow->exchange_count;
     call = upstream_call_start(flow->upstream, &request, &callbacks, x);

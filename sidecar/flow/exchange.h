@@ -13,6 +13,8 @@
 #define MCPCACHED_FLOW_EXCHANGE_H
 
 #include "sidecar/flow/fill.h"
+#include "sidecar/flow/stamps.h"
+#include "sidecar/upstream/breaker.h"
 
 struct exchange;
 
@@ -25,7 +27,12 @@ struct exchange_plan {
     enum cp_outcome outcome;            /* MISS: a fill; BYPASS, WRITE: a pass */
     enum cp_reason reason;              /* MISS: why an entry that was found was not the answer */
     const struct cp_decision *decision; /* with keys */
-    const struct fill_keys *keys; /* MISS; BYPASS of what could have been looked up: the entries that the answer may put in doubt */
+    const struct keys *keys; /* MISS; BYPASS of what could have been looked up: the entries that the answer may put in doubt, or renew when decision->may_store */
+    struct flight *flight;   /* that this exchange leads; taken; NULL: none */
+    struct flight_name flight_name; /* MISS: also of one that leads none */
+    const struct stamps *stamps;    /* NULL: it changes nothing */
+    struct breaker_pass pass;       /* with has_pass: to be settled */
+    bool has_pass;
     uint64_t owner;               /* MISS: on whose share the result lies */
     bool is_mcp_path;
     bool is_stream; /* counts against the open streams */
@@ -34,14 +41,15 @@ struct exchange_plan {
 
 void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan *plan);
 
-/* A request of our own in a caller's name: nobody waits for its reply but on_done, which comes exactly once. */
+/* A request of our own in a caller's name: no client waits for its reply, only on_done, which comes exactly once. */
 struct exchange_own {
+    const struct exchange_plan *plan; /* of a refresh; NULL: a probe */
     char *head, *body; /* taken */
     size_t head_bytes, body_bytes;
     struct span id; /* raw token, in body */
     struct identity identity;
     int64_t now_ms;
-    void (*on_done)(void *ctx, bool is_accepted); /* accepted: answered by a result */
+    void (*on_done)(void *ctx, bool is_accepted); /* accepted: answered by a result; of a refresh: by one that is stored */
     void *ctx;
 };
 /* NULL: it is already done. */
@@ -50,6 +58,10 @@ struct exchange *exchange_begin_own(struct flow *flow, const struct exchange_own
 struct exchange *exchange_of_link(h2o_linklist_t *link);
 /* Upstream cancelled, client cut, exchange gone. */
 void exchange_kill(struct exchange *x);
+/* Its client cancelled, while others wait for the same: he gets no answer, the fetch runs on. */
+void exchange_dismiss(struct exchange *x);
+/* Nobody waits any more for one that has no client. */
+void exchange_abandon(struct exchange *x);
 
 /* The line about one request, and its count. */
 struct exchange_note {

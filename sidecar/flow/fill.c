@@ -4,6 +4,11 @@
  * be for everybody takes the public one away that may lie there. Thread: the flow's loop. */
 #include "sidecar/flow/fill.h"
 
+#include "cachepolicy/definition.h"
+#include "sidecar/flow/lookup.h"
+#include "sidecar/flow/purge.h"
+
+#include <errno.h>
 #include <stdlib.h>
 
 static void refused(struct fill *fill);
@@ -94,16 +99,47 @@ static int64_t began_of(struct fill *fill, const struct cp_key *key)
     return began_ms;
 }
 
-bool fill_bind(const struct fill_keys *keys, const struct identity *id, enum cp_scope scope, struct cp_key *ret)
+static void add_subject(struct fill *fill, uint64_t subject)
 {
-    if (!keys->has_private || id->principal_epoch == 0)
-        return false;
-    *ret = keys->private_key;
-    cp_key_bind(ret, id->principal_epoch);
-    if (scope != CP_SCOPE_SESSION || !id->has_session)
-        return true;
-    cp_key_bind(ret, id->epochs[1]);
-    return id->epochs[1] != 0;
+    keys_add_subject(fill->keys.subjects, &fill->keys.subject_count, subject, purge_subject_of_many(fill->flow->trust.keyer));
+}
+
+static void add_tag(void *ctx, struct span tag)
+{
+    struct fill *fill = ctx;
+
+    add_subject(fill, cp_subject_of(fill->flow->trust.keyer, CP_SUBJECT_TAG, tag));
+}
+
+static void add_uri(void *ctx, struct span uri)
+{
+    struct fill *fill = ctx;
+
+    add_subject(fill, cp_subject_of(fill->flow->trust.keyer, CP_SUBJECT_URI, uri));
+}
+
+void fill_groups(struct fill *fill, struct span value)
+{
+    if (fill->kind == FILL_STORE)
+        cp_groups_parse(value, add_tag, fill);
+}
+
+/* This caller's pages of this list. */
+static uint64_t own_list_subject(struct fill *fill, const struct cp_message *message)
+{
+    return fill->keys.own_subject ^ cp_subject_of(fill->flow->trust.keyer, CP_SUBJECT_LIST, message->method_text);
+}
+
+/* What else purges the answer, as the answer itself tells. */
+static int add_subjects(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message, bool is_public)
+{
+    if (!is_public) {
+        add_subject(fill, fill->keys.own_subject);
+        add_subject(fill, own_list_subject(fill, message));
+    }
+    if (cp_answer_tags(answer, &fill->flow->reply_doc, add_tag, fill) != 0)
+        return -ENOMEM;
+    return cp_answer_uris(answer, &fill->flow->text, add_uri, fill);
 }
 
 /* NONE when the answer is queued for the store. */
@@ -111,13 +147,14 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
                           const struct cp_storing *storing)
 {
     const struct flow_shared *shared = fill->flow->shared;
-    const struct cp_lifetime *lifetime = &fill->decision.lifetime;
     struct buf *text = &fill->flow->text;
     int64_t now_ms = store_now_ms(shared->trust.store);
     bool is_public = storing->scope == CP_SCOPE_PUBLIC;
     /* public by the operator's word alone: the server did not know that everybody would read this */
     bool strip_vendor = is_public && answer->scope != CP_HINT_PUBLIC;
     struct store_entry entry = {
+        .generation = fill->generation,
+        .is_negative = storing->is_negative,
         .stored_at_ms = now_ms,
         .has_hint = storing->has_hint,
         .hint_ttl_ms = storing->hint_ttl_ms,
@@ -132,16 +169,22 @@ static enum cp_reason put(struct fill *fill, const struct cp_answer *answer, con
 
     if (is_public ? !fill->keys.has_public : !fill->keys.has_private)
         return CP_REASON_ANONYMOUS;
+    if (add_subjects(fill, answer, message, is_public) != 0)
+        return CP_REASON_LARGE;
+    if (!lookup_is_valid(fill->flow, fill->generation, fill->keys.subjects, fill->keys.subject_count, fill->keys.own_subject) &&
+        !MUTANT("fill-survives-purge"))
+        return CP_REASON_PURGED;
+    entry.subjects = fill->keys.subjects;
+    entry.subject_count = fill->keys.subject_count;
     if (!admission_holds(&fill->flow->trust, fill->id_of_caller, fill->began_ms) ||
-        (!is_public && !fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key)))
+        (!is_public && !keys_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key)))
         return CP_REASON_UNPROVEN;
     if (began_of(fill, &key) > fill->began_ms ||
-        (fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &own) && began_of(fill, &own) > fill->began_ms))
+        (keys_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &own) && began_of(fill, &own) > fill->began_ms))
         return CP_REASON_OVERTAKEN;
     if (!rate_take(shared->trust.rate, entry.owner, now_ms) && !MUTANT("rate-off"))
         return CP_REASON_RATE;
-    entry.expires_at_ms = now_ms + cp_lifetime_of(&fill->decision, storing->has_hint, storing->hint_ttl_ms) +
-                          (lifetime->grace_ms > lifetime->stale_if_error_ms ? lifetime->grace_ms : lifetime->stale_if_error_ms);
+    entry.expires_at_ms = now_ms + cp_retention_of(&fill->decision, storing);
     text->n = 0;
     if (cp_answer_strip(answer, strip_vendor, &fill->flow->reply_doc, text, &entry.ttl_start, &entry.ttl_end) != 0)
         return CP_REASON_LARGE;
@@ -165,7 +208,7 @@ static void drop_private(struct fill *fill)
 {
     struct cp_key key;
 
-    if (fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key))
+    if (keys_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key))
         drop(fill, &key);
 }
 
@@ -205,30 +248,118 @@ static bool is_refusal(const struct fill *fill, const struct cp_answer *answer)
            (answer->has_result && answer->is_error && fill->reply.id_matches);
 }
 
+/* A cursor that the upstream does not know: its pages are of an older list (2025-11-25 server/utilities/pagination). */
+static void drop_pages(struct fill *fill, const struct cp_message *message)
+{
+    store_raise(fill->flow->shared->trust.store, own_list_subject(fill, message), STORE_RAISE_HARD);
+    if (fill->keys.has_first_page && admission_is_granted(&fill->flow->trust, fill->id_of_caller, fill->keys.grant, now_of(fill)))
+        drop(fill, &fill->keys.first_page);
+}
+
+/* What the reply means for others who wait for it. */
+static void share(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message,
+                  const struct cp_storing *storing)
+{
+    enum cp_sharing sharing =
+        fill->is_doubtful ? CP_SHARE_ALONE : cp_sharing_of(fill->reason, &fill->decision, message->era, &fill->reply, answer);
+    struct buf *text = &fill->flow->text;
+    struct flight_outcome *outcome;
+    const struct cp_json_node *error;
+
+    if (!fill->has_flight)
+        return;
+    outcome = flight_outcome_new(FLIGHT_APART);
+    switch (sharing) {
+    case CP_SHARE_RESULT:
+        outcome->how = FLIGHT_RESULT;
+        text->n = 0;
+        if (cp_answer_strip(answer, false, &fill->flow->reply_doc, text, &outcome->ttl_start, &outcome->ttl_end) != 0 ||
+            buf_add_span(&outcome->bytes, buf_span(text)) != 0)
+            h2o_fatal("no memory");
+        outcome->has_hint = storing->has_hint;
+        outcome->hint_ttl_ms = storing->hint_ttl_ms;
+        break;
+    case CP_SHARE_ERROR:
+        outcome->how = FLIGHT_ERROR;
+        error = cp_json_member(&fill->flow->reply_doc, cp_json_root(&fill->flow->reply_doc), SPAN("error"));
+        if (error == NULL || buf_add_span(&outcome->bytes, cp_json_raw(&fill->flow->reply_doc, error)) != 0)
+            h2o_fatal("no memory");
+        outcome->status = fill->reply.status;
+        break;
+    case CP_SHARE_FAILURE:
+    case CP_SHARE_ALONE:
+        break;
+    }
+    outcome->reason = fill->reason;
+    outcome->stored_at_ms = now_of(fill);
+    memcpy(outcome->credential, fill->id_of_caller->credential.bytes, sizeof(outcome->credential));
+    flight_outcome_unref_null(fill->outcome);
+    fill->outcome = outcome;
+}
+
+struct flight_outcome *fill_outcome_of(struct fill *fill, enum cp_reason reason, int status, const char *text, int retry_after_s)
+{
+    static const struct cp_answer none = {.is_readable = false};
+    struct flight_outcome *outcome = fill->outcome;
+
+    fill->outcome = NULL;
+    if (outcome != NULL)
+        return outcome;
+    outcome = flight_outcome_new(cp_sharing_of(reason, &fill->decision, CP_ERA_MODERN, &fill->reply, &none) == CP_SHARE_FAILURE
+                                     ? FLIGHT_FAILURE
+                                     : FLIGHT_APART);
+    outcome->reason = reason;
+    outcome->status = status;
+    outcome->text = text;
+    outcome->retry_after_s = retry_after_s;
+    memcpy(outcome->credential, fill->id_of_caller->credential.bytes, sizeof(outcome->credential));
+    return outcome;
+}
+
+/* FILL_WATCH: nothing is kept, but what lies there may be in doubt now. */
+static void watch(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message, bool is_result,
+                  bool was_refused)
+{
+    struct cp_storing storing = {.store = false};
+
+    fill->decision.action = CP_ACTION_LOOKUP;
+    if (!fill->is_doubtful)
+        cp_decide_store(&fill->decision, message, &fill->reply, answer, &storing);
+    drop_private(fill);
+    if (!was_refused && (!storing.store || storing.scope != CP_SCOPE_PUBLIC))
+        drop_public(fill, is_result);
+}
+
 static void keep(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
 {
     struct cp_storing storing = {.store = false, .reason = CP_REASON_UNREADABLE};
     bool is_result = fill->reply.id_matches && answer->has_result && !answer->has_error && !answer->is_error;
-    bool was_refused = is_refusal(fill, answer);
+    bool was_refused = is_refusal(fill, answer), spares = fill->is_refresh && was_refused && answer->is_error && !answer->has_error;
 
-    if (was_refused)
+    if (was_refused && answer->has_error && answer->error_code == -32602)
+        drop_pages(fill, message);
+    if (spares)
+        /* the tool failed, as it may: what is there is better, for others and for who is let in again */
+        admission_withdraw(&fill->flow->trust, fill->keys.grant, now_of(fill));
+    else if (was_refused)
         refused(fill);
     else if (is_result && fill->reply.status == 200)
         admission_grant(&fill->flow->trust, fill->id_of_caller, fill->keys.grant, fill->began_ms);
-    if (fill->kind == FILL_WATCH)
-        fill->decision.action = CP_ACTION_LOOKUP;
-    if (!fill->is_doubtful)
-        cp_decide_store(&fill->decision, message, &fill->reply, answer, &storing);
     if (fill->kind == FILL_WATCH) {
-        drop_private(fill);
-        if (!was_refused && (!storing.store || storing.scope != CP_SCOPE_PUBLIC))
-            drop_public(fill, is_result);
+        watch(fill, answer, message, is_result, was_refused);
         return;
     }
+    if (!fill->is_doubtful)
+        cp_decide_store(&fill->decision, message, &fill->reply, answer, &storing);
+    if (spares)
+        storing = (struct cp_storing){.store = false, .reason = CP_REASON_IS_ERROR};
     fill->reason = storing.reason;
     if (storing.store)
         fill->reason = put(fill, answer, message, &storing);
     fill->is_stored = storing.store && fill->reason == CP_REASON_NONE;
+    share(fill, answer, message, &storing);
+    if (spares)
+        return;
     if (!fill->is_stored || storing.scope == CP_SCOPE_PUBLIC)
         drop_private(fill);
     if (was_refused)
@@ -237,6 +368,21 @@ static void keep(struct fill *fill, const struct cp_answer *answer, const struct
         drop_public(fill, fill->reply.id_matches && answer->has_result && !answer->has_error);
     else if (!fill->is_stored)
         drop_public(fill, false);
+}
+
+static void on_definition(void *ctx, const struct cp_definition *definition)
+{
+    struct fill *fill = ctx;
+
+    definition_learn(&fill->flow->trust, fill->id_of_caller, definition->name, definition->annotation, definition->canonical,
+                     fill->generation, now_of(fill));
+}
+
+static void learn_definitions(struct fill *fill, const struct cp_answer *answer)
+{
+    if (fill->reply.status == 200 && fill->reply.id_matches && answer->has_result && !answer->has_error && !fill->is_doubtful &&
+        cp_definitions_read(answer, &fill->flow->trust.doc, &fill->flow->text, on_definition, fill) != 0)
+        h2o_fatal("no memory");
 }
 
 void fill_unread(struct fill *fill)
@@ -268,6 +414,12 @@ static void judge(struct fill *fill, const struct cp_answer *answer)
     case FILL_STORE:
     case FILL_WATCH:
         keep(fill, answer, &message);
+        if (message.method == CP_METHOD_TOOLS_LIST)
+            learn_definitions(fill, answer);
+        fill->is_accepted = fill->is_stored;
+        break;
+    case FILL_LEARN:
+        learn_definitions(fill, answer);
         break;
     case FILL_PROBE:
         fill->is_accepted = fill->reply.status == 200 && fill->reply.id_matches && answer->has_result && !answer->has_error;
@@ -327,7 +479,7 @@ void fill_withdraw(struct fill *fill)
         return;
     fill->is_stored = false;
     fill->reason = CP_REASON_UNREADABLE;
-    if (fill_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key))
+    if (keys_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key))
         store_delete(store, &key);
     if (fill->keys.has_public)
         store_delete(store, &fill->keys.public_key);
@@ -335,5 +487,6 @@ void fill_withdraw(struct fill *fill)
 
 void fill_done(struct fill *fill)
 {
+    flight_outcome_unref_null(fill->outcome);
     free(fill->session_id);
 }

@@ -5,48 +5,46 @@
 #ifndef MCPCACHED_FLOW_FILL_H
 #define MCPCACHED_FLOW_FILL_H
 
-#include "sidecar/flow/flow.h"
+#include "sidecar/flow/flight.h"
+#include "sidecar/flow/keys.h"
 #include "sidecar/trust/admission.h"
-
-/* The names under which an answer may lie; the private one still to be bound to the epochs of whoever asks (fill_bind). */
-struct fill_keys {
-    struct cp_key private_key, public_key;
-    struct cp_key first_page; /* of a list that this request asks a later page of, in the public arm */
-    bool has_private, has_public, has_first_page;
-    uint8_t grant[16]; /* of who asks, for what is asked */
-};
 
 enum fill_kind {
     FILL_NOTHING, /* the reply is none of the cache's business */
     FILL_STORE,   /* a lookup that missed */
     FILL_WATCH,   /* a bypass of what could have been looked up: nothing is stored, but a refusal is heard */
+    FILL_LEARN,   /* a list of tools that passes: what it says of them */
     FILL_SESSION, /* an initialize of the session-based versions */
     FILL_PROBE,   /* a request of our own: whether it was answered by a result */
 };
-
-/* The private key, bound. False: who asks has no standing, so nothing is kept for him. */
-bool fill_bind(const struct fill_keys *keys, const struct identity *id, enum cp_scope scope, struct cp_key *ret);
 
 struct fill {
     enum fill_kind kind;
     struct flow *flow;
     struct span body, id; /* of the request; borrowed from the exchange */
     int64_t began_ms;
+    uint64_t generation; /* noted before it was asked */
+    bool is_refresh;
     struct cp_decision decision; /* its rule is borrowed from the policy that the exchange holds */
-    struct fill_keys keys;
+    struct keys keys; /* its subjects grow with the reply's tags and resources */
+    bool has_flight;
+    struct flight_name flight_name;
+    struct flight_outcome *outcome; /* owned; what it means for those who wait, once it is judged; NULL: nobody can wait */
     uint64_t owner;
     struct identity *id_of_caller; /* borrowed from the exchange, which keeps it up to date */
     struct cp_reply reply;
     char *session_id; /* owned; FILL_SESSION */
     size_t session_id_bytes;
     bool is_judged, is_stored;
-    bool is_accepted;      /* FILL_PROBE: by a result */
+    bool is_accepted;      /* FILL_PROBE: by a result; a refresh: by one that is stored */
     bool is_doubtful;      /* something came before the final reply that could not be read */
     enum cp_reason reason; /* why nothing is stored; NONE while nothing speaks against it */
 };
 
 /* facts: of the reply's head. */
 void fill_head(struct fill *fill, const struct wire_reply_facts *facts);
+/* value: of a Cache-Groups header. */
+void fill_groups(struct fill *fill, struct span value);
 /* text: a whole JSON reply. */
 void fill_reply(struct fill *fill, struct span text);
 /* data: of one event, in order. lost: an event before it was too large to be read. */
@@ -55,6 +53,8 @@ void fill_event(struct fill *fill, struct span data, bool lost);
 void fill_unread(struct fill *fill);
 /* What was stored shall not stand: after the judged reply came something that belongs to none. */
 void fill_withdraw(struct fill *fill);
+/* What the end without a judged reply means for those who wait. */
+struct flight_outcome *fill_outcome_of(struct fill *fill, enum cp_reason reason, int status, const char *text, int retry_after_s);
 void fill_done(struct fill *fill);
 
 #endif

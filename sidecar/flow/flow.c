@@ -3,6 +3,7 @@
 #include "sidecar/flow/flow.h"
 
 #include "sidecar/flow/exchange.h"
+#include "sidecar/flow/flight.h"
 #include "sidecar/flow/probe.h"
 #include "sidecar/trust/admission.h"
 #include "sidecar/wire/headers.h"
@@ -34,6 +35,8 @@ int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detach
         return r;
     }
     flow->upstream = upstream_new(&shared->upstream, ctx);
+    cp_digest_of(flow->trust.keyer, "breaker upstream", span_of(shared->upstream.url->text), flow->upstream_name);
+    flights_open(flow);
     probes_open(flow);
     admission_recall_challenge(&flow->trust);
     *ret = flow;
@@ -50,9 +53,24 @@ enum store_lookup flow_get(struct flow *flow, h2o_req_t *req, const struct cp_ke
     return store_get(flow->trust.reader, key, alloc_from_pool, &req->pool, ret);
 }
 
+enum breaker_state flow_ask_breaker(struct flow *flow, const struct cp_message *message, int64_t now_ms, struct breaker_pass *ret,
+                                    int64_t *ret_wait_ms)
+{
+    struct buf *text = &flow->text;
+    const uint8_t method = (uint8_t)message->method;
+    uint8_t call[16];
+
+    text->n = 0;
+    if (buf_add(text, &method, 1) != 0 || buf_add_span(text, message->name.p != NULL ? message->name : SPAN("")) != 0)
+        h2o_fatal("no memory");
+    cp_digest_of(flow->trust.keyer, "breaker", buf_span(text), call);
+    return breaker_enter(flow->shared->breaker, flow->upstream_name, call, now_ms, ret, ret_wait_ms);
+}
+
 void flow_stop(struct flow *flow)
 {
     probes_stop(flow);
+    flights_stop(flow);
     while (!h2o_linklist_is_empty(&flow->exchanges))
         exchange_kill(exchange_of_link(flow->exchanges.next));
 }
@@ -61,6 +79,7 @@ void flow_free(struct flow *flow)
 {
     if (flow == NULL)
         return;
+    flights_close(flow);
     probes_close(flow);
     upstream_free(flow->upstream);
     trust_done(&flow->trust);

@@ -5,6 +5,7 @@
 #define MCPCACHED_FLOW_FLOW_H
 
 #include "sidecar/trust/trust.h"
+#include "sidecar/upstream/breaker.h"
 #include "sidecar/upstream/upstream.h"
 
 #include <h2o.h>
@@ -13,6 +14,11 @@
 /* Loops that can tell each other of probes. */
 #define FLOWS_MAX 64
 
+/* Lists that a loop keeps its flights in. */
+#define FLOW_FLIGHT_BUCKETS 64
+
+struct budget_places;
+struct flight_registry;
 struct flow;
 struct probe_registry;
 struct wire_request;
@@ -21,6 +27,9 @@ struct flow_shared {
     struct trust_shared trust;
     /* any thread */
     struct probe_registry *probe_registry;
+    struct flight_registry *flight_registry;
+    struct breaker *breaker;
+    struct budget_places *refreshes; /* in the background, at once */
     struct flow **flows; /* FLOWS_MAX; under the registry's lock */
     atomic_size_t *open_streams;
     struct upstream_options upstream;
@@ -34,6 +43,7 @@ struct flow {
     struct trust trust;
     h2o_context_t *ctx;
     struct upstream *upstream;
+    uint8_t upstream_name[16]; /* for the breaker */
     h2o_linklist_t exchanges; /* under way, for shutdown */
     size_t exchange_count;
     size_t detached_count, detached_max; /* exchanges that run on without their client */
@@ -41,6 +51,8 @@ struct flow {
     h2o_linklist_t probes;               /* that somebody here waits for */
     h2o_timeout_t probe_timeout;
     h2o_multithread_receiver_t probe_receiver;
+    h2o_linklist_t flights[FLOW_FLIGHT_BUCKETS]; /* that this loop has to do with */
+    h2o_multithread_receiver_t flight_receiver;
     /* scratch, valid within one callback */
     struct cp_json_doc request_doc, reply_doc;
     struct buf params, mcp_params, vary, text;
@@ -52,6 +64,9 @@ int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detach
 struct span flow_host(const struct flow *flow, const struct wire_request *wire);
 /* store_get for a request: what is found lives in its pool. */
 enum store_lookup flow_get(struct flow *flow, h2o_req_t *req, const struct cp_key *key, struct store_entry *ret);
+/* Whether what answers this message may be asked at all; what is let through is settled later (breaker.h). */
+enum breaker_state flow_ask_breaker(struct flow *flow, const struct cp_message *message, int64_t now_ms, struct breaker_pass *ret,
+                                    int64_t *ret_wait_ms);
 /* After flow_stop and the end of every request. */
 void flow_free(struct flow *flow);
 /* Ends every exchange that is under way: upstream cancelled, clients cut. */

@@ -175,7 +175,7 @@ static void wake(struct probe *probe, bool is_accepted)
         h2o_req_t *req = downstream_take(waiter->client);
 
         forget(waiter);
-        request_resume(flow, req, is_accepted);
+        request_resume(flow, req, &(struct telling){.how = is_accepted ? TELLING_PROBED_WELL : TELLING_PROBED_BADLY});
     }
 }
 

@@ -1,15 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The story of a request, top to bottom in tell. Not here: what happens after it was forwarded (exchange.c), what a decision is made
- * of (cachepolicy/decide.c). Always: nothing on the way to a hit blocks or allocates outside the request's pool and the loop's scratch, and it locks (shortly) only while a put to
- * a neighbouring key waits for its commit; a store that fails is a miss. Thread: the flow's loop. */
+/* The story. Not here: keys (keys.c), lookups (lookup.c), who is let in (trust/), what a fetch brings (exchange.c, fill.c), who waits for whom (flight.c), what a
+ * write makes old (stamps.c). Thread: the flow's loop. */
 #include "sidecar/flow/request.h"
 
 #include "sidecar/flow/exchange.h"
+#include "sidecar/flow/lookup.h"
 #include "sidecar/flow/probe.h"
+#include "sidecar/flow/refresh.h"
+#include "sidecar/flow/stamps.h"
+#include "sidecar/upstream/breaker.h"
 #include "sidecar/wire/reply.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
+
+/* What is known of a request while its story is told. */
+struct story {
+    struct flow *flow;
+    h2o_req_t *req;
+    const struct telling *telling;
+    struct wire_request wire;
+    struct cp_message message;
+    struct caller caller;
+    struct definition definition;
+    struct cp_decision decision;
+    struct keys keys;
+    struct found found;
+    struct stamps stamps;
+    struct exchange_plan plan;
+};
 
 /* The path without its query is the one the upstream serves MCP on. */
 static bool is_mcp_path(const struct flow *flow, struct span path)
@@ -21,337 +40,496 @@ static bool is_mcp_path(const struct flow *flow, struct span path)
     return span_eq(path, flow->shared->upstream.url->path);
 }
 
-/* In the modern era these are compared with the body (cp_agree), so they say nothing that the key does not; where nothing compares them they are headers like any
- * other. */
-static bool is_mirror(struct span name, const struct cp_message *message)
+/* ---- answers of our own -------------------------------------------------------------------------------------------------------- */
+
+static void note(const struct story *s, enum cp_outcome outcome, enum cp_reason reason, int status, size_t bytes)
 {
-    return message->era == CP_ERA_MODERN &&
-           (span_eq(name, SPAN("mcp-method")) || (span_eq(name, SPAN("mcp-name")) && cp_mirrors_name(message)));
+    bool is_request = s->plan.message != NULL && s->message.kind == CP_KIND_REQUEST;
+
+    exchange_log(&(struct exchange_note){
+        .method = is_request ? s->message.method_text : SPAN_ABSENT,
+        .name = is_request ? s->message.name : SPAN_ABSENT,
+        .http_method = s->wire.method,
+        .path = s->wire.path,
+        .outcome = outcome,
+        .reason = reason,
+        .rule = s->decision.rule != NULL ? s->decision.rule->pattern : NULL,
+        .status = status,
+        .ms = store_now_ms(s->flow->shared->trust.store) - s->plan.now_ms,
+        .bytes = bytes,
+    });
 }
 
-/* Request headers that join every key, each with its name and length: those that the policy names, absent or not, and, as they came, all others that travel upstream and are
- * neither inert nor part of the principal. What reaches the upstream is keyed, or it is known to change nothing. */
-static int add_vary(struct flow *flow, h2o_req_t *req, const struct cp_message *message, struct buf *out)
+/* From the store. status: what the failed fetch said, when the entry stands in for its answer. */
+static void answer_found(struct story *s, int failed_status)
 {
-    const struct cp_policy *policy = flow->shared->trust.policy;
-    int r = 0;
-
-    out->n = 0;
-    for (size_t i = 0; r == 0 && i != policy->vary_header_count; ++i) {
-        struct span name = span_of(policy->vary_headers[i]);
-
-        r = caller_add_header(out, name, wire_header(req, name));
-    }
-    for (size_t i = 0; r == 0 && i != req->headers.size; ++i) {
-        const h2o_header_t *h = &req->headers.entries[i];
-        struct span name = {h->name->base, h->name->len};
-
-        if (!wire_is_inert(name) && !caller_is_credential(policy, name) && !is_mirror(name, message))
-            r = caller_add_header(out, name, (struct span){h->value.base != NULL ? h->value.base : "", h->value.len});
-    }
-    return r;
-}
-
-/* Always present, also when nothing was ever written to the buf: a key must not depend on what a loop has seen before. */
-static struct span present(const struct buf *b)
-{
-    return b->n != 0 ? buf_span(b) : SPAN("");
-}
-
-static bool is_later_page(const struct cp_message *message)
-{
-    return cp_json_member(message->doc, message->params, SPAN("cursor")) != NULL && message->method != CP_METHOD_TOOLS_CALL &&
-           message->method != CP_METHOD_RESOURCES_READ;
-}
-
-/* Makes the keys under which the answer may lie. CP_REASON_NONE, or why the request cannot have one. */
-static enum cp_reason make_keys(struct flow *flow, h2o_req_t *req, struct wire_request *wire, const struct cp_message *message,
-                                const struct caller *caller, const struct cp_decision *decision, struct fill_keys *ret)
-{
-    const struct cp_rule *rule = decision->rule;
-    struct span client = caller->facts.session_known
-                             ? (struct span){(const char *)caller->session.client, sizeof(caller->session.client)}
-                             : SPAN_ABSENT;
-    struct cp_question question = {
-        .upstream = span_of(flow->shared->upstream.url->text),
-        .authority = wire->authority,
-        .path = wire->path,
-        .era = message->era,
-        .version = caller->facts.version,
-        .method = message->method,
-        .definition = SPAN_ABSENT,
-    };
-    struct cp_share share = {.principal = &caller->id.principal, .session = caller->session_id};
-
-    flow->params.n = flow->mcp_params.n = 0;
-    if (cp_message_canonical(message, rule != NULL ? rule->ignore : NULL, rule != NULL ? rule->ignore_count : 0, &flow->params) !=
-            0 ||
-        cp_mirror_params(wire->params, wire->param_count, &flow->mcp_params) != 0 || add_vary(flow, req, message, &flow->vary) != 0)
-        return CP_REASON_KEY_SIZE;
-    if (flow->params.n > flow->shared->max_key_bytes)
-        return CP_REASON_KEY_SIZE;
-    admission_grant_name(&flow->trust, &caller->id, message, ret->grant);
-    question.params = present(&flow->params);
-    question.mcp_params = present(&flow->mcp_params);
-    question.vary = present(&flow->vary);
-    if ((ret->has_private = decision->may_private)) {
-        share.scope = decision->private_scope;
-        question.client = share.scope != CP_SCOPE_SESSION ? client : SPAN_ABSENT;
-        cp_key_of(flow->trust.keyer, &question, &share, &ret->private_key);
-    }
-    if ((ret->has_public = decision->may_public)) {
-        share.scope = CP_SCOPE_PUBLIC;
-        question.client = client;
-        cp_key_of(flow->trust.keyer, &question, &share, &ret->public_key);
-        if (is_later_page(message)) {
-            flow->params.n = 0;
-            if (cp_message_canonical_first_page(message, &flow->params) != 0)
-                return CP_REASON_KEY_SIZE;
-            question.params = present(&flow->params);
-            cp_key_of(flow->trust.keyer, &question, &share, &ret->first_page);
-            ret->has_first_page = true;
-        }
-    }
-    return CP_REASON_NONE;
-}
-
-static bool is_fresh(struct flow *flow, h2o_req_t *req, const struct cp_key *key, const struct cp_decision *decision,
-                     int64_t now_ms, struct store_entry *ret, struct cp_age *ret_age)
-{
-    if (flow_get(flow, req, key, ret) != STORE_HIT)
-        return false;
-    cp_age_of(decision, key,
-              &(struct cp_stored){.has_hint = ret->has_hint, .hint_ttl_ms = ret->hint_ttl_ms, .stored_at_ms = ret->stored_at_ms}, now_ms,
-              ret_age);
-    return ret_age->freshness == CP_FRESH;
-}
-
-/* A later page is everybody's only beside a first page that is, and that is not newer: a page that turned out private took the first page away, and pages of two
- * versions of a list do not fit together. */
-static bool is_beside_first_page(struct flow *flow, h2o_req_t *req, const struct fill_keys *keys, const struct store_entry *page)
-{
-    struct store_entry first;
-
-    return !keys->has_first_page ||
-           (flow_get(flow, req, &keys->first_page, &first) == STORE_HIT && first.stored_at_ms <= page->stored_at_ms);
-}
-
-/* The private arm first: what is kept for this caller is closer to him than what is kept for everybody. */
-static bool find(struct flow *flow, h2o_req_t *req, const struct cp_decision *decision, const struct fill_keys *keys,
-                 const struct identity *id, int64_t now_ms, struct store_entry *ret, struct cp_age *ret_age)
-{
-    struct cp_key key;
-
-    if (fill_bind(keys, id, decision->private_scope, &key) && is_fresh(flow, req, &key, decision, now_ms, ret, ret_age))
-        return true;
-    return keys->has_public && is_fresh(flow, req, &keys->public_key, decision, now_ms, ret, ret_age) &&
-           cp_is_public_granted(decision, ret->has_hint, ret->hint_ttl_ms) && is_beside_first_page(flow, req, keys, ret);
-}
-
-static void answer_hit(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
-                       const struct caller *caller, const struct cp_decision *decision, const struct store_entry *entry,
-                       const struct cp_age *age, int64_t now_ms)
-{
+    const struct store_entry *entry = &s->found.entry;
+    bool is_fresh = s->found.age.freshness == CP_FRESH && failed_status == 0;
     struct reply_hit hit = {
+        .how = failed_status != 0 ? REPLY_STANDS_IN : REPLY_FOUND,
+        .failed_status = failed_status,
         /* the body lies in the connection's buffer, which stays as it is until the answer is out */
-        .id = message->id,
+        .id = s->message.id,
         .result = entry->body,
         /* only results of the methods that carry the hint have one to be counted down */
-        .ttl_start = decision->hint_counts ? entry->ttl_start : 0,
-        .ttl_end = decision->hint_counts ? entry->ttl_end : 0,
-        .age = *age,
-        .session = caller->session_id,
-        .origin = wire->origin,
+        .ttl_start = s->decision.hint_counts ? entry->ttl_start : 0,
+        .ttl_end = s->decision.hint_counts ? entry->ttl_end : 0,
+        .age = s->found.age,
+        .session = s->caller.session_id,
+        .origin = s->wire.origin,
     };
 
-    exchange_log(&(struct exchange_note){
-        .method = message->method_text,
-        .name = message->name,
-        .outcome = CP_OUTCOME_HIT,
-        .rule = decision->rule != NULL ? decision->rule->pattern : NULL,
-        .status = 200,
-        .ms = store_now_ms(flow->shared->trust.store) - now_ms,
-        .bytes = entry->body.n,
-    });
-    reply_hit_send(req, &hit);
+    if (failed_status != 0)
+        hit.age.hint_remaining_ms = 0;
+    note(s, is_fresh ? CP_OUTCOME_HIT : CP_OUTCOME_STALE, failed_status != 0 ? CP_REASON_STALE_IF_ERROR : CP_REASON_NONE, 200,
+         entry->body.n);
+    reply_hit_send(s->req, &hit);
 }
 
-/* A refusal of our own. message: NULL when there is none to answer. */
-static void refuse(h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message, struct reply_error *error)
+/* From another's fetch. */
+static void answer_collapsed(struct story *s, const struct flight_outcome *outcome)
 {
-    bool is_request = message != NULL && message->kind == CP_KIND_REQUEST;
+    struct reply_hit hit = {
+        .how = REPLY_COLLAPSED,
+        .id = s->message.id,
+        .ttl_start = s->decision.hint_counts ? outcome->ttl_start : 0,
+        .ttl_end = s->decision.hint_counts ? outcome->ttl_end : 0,
+        .session = s->caller.session_id,
+        .origin = s->wire.origin,
+    };
+    h2o_iovec_t bytes = h2o_strdup(&s->req->pool, outcome->bytes.p, outcome->bytes.n);
+    int64_t age_ms = s->plan.now_ms - outcome->stored_at_ms;
 
-    error->is_rpc = true;
-    error->id = is_request ? message->id : SPAN_ABSENT;
-    exchange_log(&(struct exchange_note){
-        .method = is_request ? message->method_text : SPAN_ABSENT,
-        .name = is_request ? message->name : SPAN_ABSENT,
-        .http_method = wire->method,
-        .path = wire->path,
-        .outcome = CP_OUTCOME_ERROR,
-        .reason = error->reason,
-        .status = error->status,
-    });
-    reply_error_send(req, error);
+    if (outcome->how == FLIGHT_ERROR) {
+        note(s, CP_OUTCOME_COLLAPSED, outcome->reason, outcome->status, bytes.len);
+        reply_shared_error_send(s->req, outcome->status, s->message.id, (struct span){bytes.base, bytes.len});
+        return;
+    }
+    hit.result = (struct span){bytes.base, bytes.len};
+    hit.age.age_ms = age_ms > 0 ? age_ms : 0;
+    if (outcome->has_hint && outcome->hint_ttl_ms > hit.age.age_ms)
+        hit.age.hint_remaining_ms = outcome->hint_ttl_ms - hit.age.age_ms;
+    note(s, CP_OUTCOME_COLLAPSED, outcome->reason, 200, bytes.len);
+    reply_hit_send(s->req, &hit);
+}
+
+/* A refusal of our own. */
+static void refuse(struct story *s, struct reply_error *error)
+{
+    error->is_rpc = s->plan.is_mcp_path;
+    error->id = s->plan.message != NULL && s->message.kind == CP_KIND_REQUEST ? s->message.id : SPAN_ABSENT;
+    note(s, CP_OUTCOME_ERROR, error->reason, error->status, 0);
+    reply_error_send(s->req, error);
 }
 
 /* 2026-07-28 basic/transports/streamable-http, "Server Validation": whoever answers from the body owes this check, and its error. */
-static void refuse_disagreement(h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
-                                const char *header)
+static void refuse_disagreement(struct story *s)
 {
+    const char *header = s->caller.disagreeing;
     size_t cap = strlen(header) + 64;
-    char *text = h2o_mem_alloc_pool(&req->pool, cap);
+    char *text = h2o_mem_alloc_pool(&s->req->pool, cap);
 
     snprintf(text, cap, "%s and the body of the request do not say the same", header);
-    refuse(req, wire, message, &(struct reply_error){.status = 400, .code = -32020, .text = text, .reason = CP_REASON_HEADER});
+    refuse(s, &(struct reply_error){.status = 400, .code = -32020, .text = text, .reason = CP_REASON_HEADER});
 }
 
 /* An Origin that the operator's list does not have (2025-11-25 and 2026-07-28 basic/transports: such a request gets 403). Without a list the upstream judges
  * alone. A preflight asks for no data. */
-static bool is_foreign(const struct flow *flow, const struct wire_request *wire)
+static bool is_foreign(const struct story *s)
 {
-    return flow->shared->trust.allowed_origin_count != 0 && !caller_is_allowed_origin(&flow->shared->trust, wire) &&
-           !span_eq(wire->method, SPAN("OPTIONS"));
+    const struct trust_shared *shared = &s->flow->shared->trust;
+
+    return shared->allowed_origin_count != 0 && !caller_is_allowed_origin(shared, &s->wire) &&
+           !span_eq(s->wire.method, SPAN("OPTIONS"));
 }
 
-static void refuse_origin(h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message)
+static void refuse_origin(struct story *s)
 {
-    refuse(req, wire, message,
-           &(struct reply_error){
-               .status = 403, .code = -32600, .text = "this Origin is not allowed here", .reason = CP_REASON_ORIGIN});
+    refuse(s, &(struct reply_error){
+                  .status = 403, .code = -32600, .text = "this Origin is not allowed here", .reason = CP_REASON_ORIGIN});
 }
+
+/* RFC 9111 5.2.1.7. */
+static void refuse_unless_cached(struct story *s)
+{
+    refuse(s, &(struct reply_error){
+                  .status = 504, .text = "the client wants only what is cached, and this is not", .reason = CP_REASON_ONLY_IF_CACHED});
+}
+
+/* ---- ways upstream ------------------------------------------------------------------------------------------------------------- */
 
 /* Forwards, unless it would be one stream too many. */
-static void forward(struct flow *flow, h2o_req_t *req, struct exchange_plan *plan)
+static void forward(struct story *s)
 {
+    struct exchange_plan *plan = &s->plan;
     const struct cp_message *m = plan->message;
 
+    if (s->decision.only_if_cached) {
+        refuse_unless_cached(s);
+        return;
+    }
     plan->is_stream = plan->is_mcp_path && (span_eq(plan->wire->method, SPAN("GET")) ||
                                             (m != NULL && m->kind == CP_KIND_REQUEST && m->method == CP_METHOD_LISTEN));
     if (plan->is_stream && !MUTANT("streams-unlimited") &&
-        atomic_load_explicit(flow->shared->open_streams, memory_order_relaxed) >= flow->shared->max_streams) {
-        refuse(req, plan->wire, m,
-               &(struct reply_error){
-                   .status = 503, .text = "too many streams are open", .retry_after_s = 5, .reason = CP_REASON_STREAMS});
+        atomic_load_explicit(s->flow->shared->open_streams, memory_order_relaxed) >= s->flow->shared->max_streams) {
+        refuse(s, &(struct reply_error){
+                      .status = 503, .text = "too many streams are open", .retry_after_s = 5, .reason = CP_REASON_STREAMS});
         return;
     }
-    exchange_begin(flow, req, plan);
+    plan->stamps = &s->stamps;
+    exchange_begin(s->flow, s->req, plan);
 }
-
-/* How often the story is told: again, when a probe was waited for. */
-enum telling { FIRST, PROBED_WELL, PROBED_BADLY };
 
 /* What is no JSON-RPC POST on the MCP path. */
-static void pass(struct flow *flow, h2o_req_t *req, struct exchange_plan *plan)
+static void pass(struct story *s)
 {
-    struct identity id;
+    struct exchange_plan *plan = &s->plan;
+    bool may_write = stamps_is_unsafe(s->wire.method) && !(plan->is_mcp_path && span_eq(s->wire.method, SPAN("DELETE")));
 
-    if (plan->is_mcp_path) {
-        if (is_foreign(flow, plan->wire)) {
-            refuse_origin(req, plan->wire, NULL);
-            return;
-        }
-        caller_identify(&flow->trust, req, plan->wire, plan->now_ms, &id);
-        plan->id = &id;
+    if (plan->is_mcp_path && is_foreign(s)) {
+        refuse_origin(s);
+        return;
     }
-    forward(flow, req, plan);
+    s->caller = (struct caller){.agrees = false};
+    if (plan->is_mcp_path || may_write)
+        caller_identify(&s->flow->trust, s->req, &s->wire, plan->now_ms, &s->caller.id);
+    if (plan->is_mcp_path)
+        plan->id = &s->caller.id;
+    if (may_write) {
+        /* an upstream may well serve MCP under this path, too */
+        cp_message_parse(&s->message, &s->flow->request_doc, (struct span){s->req->entity.base, s->req->entity.len});
+        s->caller.facts.body_is_plain = s->wire.body_is_plain;
+        stamps_of(s->flow, &s->message, &s->caller, &s->stamps);
+    }
+    forward(s);
 }
 
-static void tell(struct flow *flow, h2o_req_t *req, enum telling telling)
+/* The client asks past the cache, or for something that never lies in it. */
+static void bypass(struct story *s)
 {
-    struct wire_request wire;
-    struct cp_message message;
-    struct caller caller;
-    struct cp_decision decision;
-    struct fill_keys keys = {.has_private = false};
-    struct store_entry entry;
-    struct cp_age age;
-    struct exchange_plan plan = {
-        .wire = &wire,
+    if (s->decision.action == CP_ACTION_WRITE)
+        s->plan.outcome = CP_OUTCOME_WRITE;
+    stamps_of(s->flow, &s->message, &s->caller, &s->stamps);
+    /* what he asks past may lie in the cache: a refusal of that counts, too, and the answer may be kept */
+    if (s->plan.reason == CP_REASON_CLIENT_CONTROL && s->caller.agrees &&
+        keys_make(s->flow, s->req, &s->wire, &s->message, &s->caller, &s->definition, &s->decision, &s->keys) == CP_REASON_NONE) {
+        keys_add_subjects(s->flow, &s->message, &s->decision, &s->definition, &s->keys);
+        s->plan.decision = &s->decision;
+        s->plan.keys = &s->keys;
+        s->plan.owner = caller_owner(&s->flow->trust, s->req, &s->caller.id);
+    }
+    forward(s);
+}
+
+/* Who is proven anyway waits for what may become everybody's; anybody else only for his own. */
+static void name_flight(const struct story *s, struct flight_name *ret)
+{
+    const struct keys *keys = &s->keys;
+    const struct identity *id = &s->caller.id;
+    struct cp_key key = keys->has_private ? keys->private_key : keys->public_key;
+
+    if (keys->has_public && cp_is_public_granted(&s->decision, false, 0) &&
+        admission_is_proven(&s->flow->trust, id, keys->grant, s->plan.now_ms)) {
+        memcpy(ret->bytes, keys->public_key.digest, sizeof(ret->bytes));
+        return;
+    }
+    cp_key_bind(&key, id->epochs[0]);
+    cp_key_bind(&key, id->epochs[1]);
+    for (size_t i = 0; i != sizeof(ret->bytes); ++i)
+        ret->bytes[i] = key.digest[i] ^ id->credential.bytes[i];
+}
+
+static void refresh(struct story *s)
+{
+    struct flight_name name;
+
+    name_flight(s, &name);
+    refresh_begin(s->flow, s->req, &s->wire, &s->message, &s->caller, &s->definition, &s->decision, &s->keys, &name, s->plan.now_ms);
+}
+
+/* ---- found ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Whether what was found may be given to this caller; answered, or a probe is waited for, when true. */
+static bool answer_if_admitted(struct story *s)
+{
+    struct flow *flow = s->flow;
+    bool was_probed = s->telling->how == TELLING_PROBED_WELL;
+
+    switch (admission_of(&flow->trust, &s->caller.id, s->keys.grant, &s->found.entry, was_probed, 0, s->plan.now_ms)) {
+    case ADMISSION_PROVEN:
+        if (s->caller.agrees) {
+            if (s->found.age.freshness == CP_STALE)
+                refresh(s);
+            answer_found(s, 0);
+        } else if (s->message.era == CP_ERA_MODERN && s->caller.disagreeing != NULL) {
+            refuse_disagreement(s);
+        } else {
+            return false;
+        }
+        return true;
+    case ADMISSION_LAPSED:
+        s->plan.reason = CP_REASON_UNPROVEN;
+        return s->telling->how == TELLING_FIRST && s->caller.agrees && flow->shared->trust.policy->probe &&
+               !s->decision.only_if_cached && probe_join(flow, s->req, &s->wire, &s->message, &s->caller, s->plan.now_ms);
+    case ADMISSION_UNPROVEN:
+        s->plan.reason = CP_REASON_UNPROVEN;
+        return false;
+    case ADMISSION_EXPIRED:
+        s->plan.reason = CP_REASON_EXPIRED;
+        return false;
+    }
+    return false;
+}
+
+/* While the upstream fails nobody can renew his proof of life: it lasts as much longer as the policy lets an answer stand in. */
+static bool may_stand_in(struct story *s, bool is_found)
+{
+    return is_found && s->found.age.may_stand_in && s->caller.agrees &&
+           admission_of(&s->flow->trust, &s->caller.id, s->keys.grant, &s->found.entry, false,
+                        s->decision.lifetime.stale_if_error_ms, s->plan.now_ms) == ADMISSION_PROVEN;
+}
+
+static void answer_failure(struct story *s, bool is_found, const struct flight_outcome *outcome)
+{
+    if (may_stand_in(s, is_found)) {
+        answer_found(s, outcome->status);
+        return;
+    }
+    refuse(s, &(struct reply_error){
+                  .status = outcome->status,
+                  .text = outcome->text,
+                  .retry_after_s = outcome->retry_after_s,
+                  .reason = outcome->reason,
+              });
+}
+
+/* ---- missed --------------------------------------------------------------------------------------------------------------------- */
+
+/* The breaker's word on this request; true: it was answered. */
+static bool answer_if_broken(struct story *s, bool is_found)
+{
+    struct flow *flow = s->flow;
+    int64_t wait_ms = 0;
+    struct flight_outcome outcome = {
+        .how = FLIGHT_FAILURE,
+        .reason = CP_REASON_BREAKER,
+        .status = 503,
+        .text = "the MCP server behind mcpcached fails; it is asked again in a while",
+    };
+
+    switch (flow_ask_breaker(flow, &s->message, s->plan.now_ms, &s->plan.pass, &wait_ms)) {
+    case BREAKER_PASS:
+    case BREAKER_PROBE:
+        s->plan.has_pass = true;
+        return false;
+    case BREAKER_OPEN:
+        outcome.retry_after_s = (int)((wait_ms + 999) / 1000);
+        answer_failure(s, is_found, &outcome);
+        return true;
+    }
+    return false;
+}
+
+/* Nothing that can be served: fetched, by this request or by one that is on its way already. */
+static void fetch(struct story *s, bool is_found)
+{
+    struct flow *flow = s->flow;
+    struct flight_ask ask = {.has_asked = false};
+    struct flight *flight = NULL;
+    uint64_t subjects[STORE_SUBJECTS_MAX + 1];
+
+    s->plan.outcome = CP_OUTCOME_MISS;
+    s->plan.decision = &s->decision;
+    s->plan.keys = &s->keys;
+    s->plan.owner = caller_owner(&flow->trust, s->req, &s->caller.id);
+    if (s->plan.reason == CP_REASON_NONE && s->found.is_purged)
+        s->plan.reason = CP_REASON_PURGED;
+    if (s->decision.only_if_cached) {
+        refuse_unless_cached(s);
+        return;
+    }
+    keys_add_subjects(flow, &s->message, &s->decision, &s->definition, &s->keys);
+    memcpy(subjects, s->keys.subjects, s->keys.subject_count * sizeof(subjects[0]));
+    subjects[s->keys.subject_count] = s->keys.own_subject;
+    name_flight(s, &ask.name);
+    ask.subjects = subjects;
+    ask.subject_count = s->keys.subject_count + 1;
+    if (s->message.era == CP_ERA_LEGACY && s->caller.id.has_session) {
+        ask.has_asked = true;
+        caller_asked_name(&flow->trust, &s->caller.id, s->message.id, ask.asked);
+    }
+    s->plan.flight_name = ask.name;
+    if (s->telling->how != TELLING_LANDED) {
+        if (flight_is_marked(flow, &ask.name, s->plan.now_ms)) {
+            if (s->plan.reason == CP_REASON_NONE)
+                s->plan.reason = CP_REASON_HIT_FOR_MISS;
+        } else if (!MUTANT("no-flights")) {
+            switch (flight_join(flow, s->req, &ask, &flight)) {
+            case FLIGHT_LED:
+            case FLIGHT_ALONE:
+                break;
+            case FLIGHT_JOINED:
+                return;
+            }
+        }
+    }
+    s->plan.flight = flight;
+    if (answer_if_broken(s, is_found)) {
+        if (flight != NULL && flight_close(flight))
+            flight_land(flight, flight_outcome_new(FLIGHT_APART));
+        return;
+    }
+    forward(s);
+}
+
+/* What the flight that was waited for brought for this request; false: nothing, it goes on alone. */
+static bool answer_landed(struct story *s)
+{
+    const struct flight_outcome *outcome = s->telling->outcome;
+    const struct identity *id = &s->caller.id;
+
+    if (s->telling->how != TELLING_LANDED || !s->caller.agrees ||
+        memcmp(outcome->credential, id->credential.bytes, sizeof(outcome->credential)) != 0)
+        return false;
+    switch (outcome->how) {
+    case FLIGHT_RESULT:
+        /* not, if something ended since then */
+        if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0))
+            return false;
+        answer_collapsed(s, outcome);
+        return true;
+    case FLIGHT_ERROR:
+        answer_collapsed(s, outcome);
+        return true;
+    case FLIGHT_FAILURE:
+    case FLIGHT_APART:
+        return false;
+    }
+    return false;
+}
+
+/* ---- the story ------------------------------------------------------------------------------------------------------------------ */
+
+/* Reads the request and decides. False: it is no lookup. */
+static bool decide(struct story *s)
+{
+    struct flow *flow = s->flow;
+
+    caller_read(&flow->trust, s->req, &s->wire, &s->message, s->plan.now_ms, &s->caller);
+    s->plan.message = &s->message;
+    s->plan.caller = &s->caller;
+    s->plan.id = &s->caller.id;
+    definition_of(&flow->trust, &s->caller.id, s->message.method == CP_METHOD_TOOLS_CALL ? s->message.name : SPAN_ABSENT,
+                  &s->definition);
+    s->caller.facts.annotation = s->definition.annotation;
+    cp_decide(flow->shared->trust.policy, &s->message, &s->caller.facts, &s->decision);
+    s->plan.reason = s->decision.reason;
+    if (s->decision.action != CP_ACTION_LOOKUP)
+        return false;
+    s->plan.reason = keys_make(flow, s->req, &s->wire, &s->message, &s->caller, &s->definition, &s->decision, &s->keys);
+    return s->plan.reason == CP_REASON_NONE;
+}
+
+/* The client of a session takes back what it asked, and others wait for the same (2025-11-25 basic/utilities/cancellation). */
+static bool is_cancelled_here(struct story *s)
+{
+    const struct cp_json_node *id;
+    uint8_t asked[16];
+
+    if (s->message.method != CP_METHOD_CANCELLED || s->message.kind != CP_KIND_NOTIFICATION ||
+        s->message.era != CP_ERA_LEGACY || !s->caller.id.has_session || s->message.is_malformed ||
+        (id = cp_json_member(s->message.doc, s->message.params, SPAN("requestId"))) == NULL)
+        return false;
+    caller_asked_name(&s->flow->trust, &s->caller.id, cp_json_raw(s->message.doc, id), asked);
+    return flight_cancel(s->flow, asked);
+}
+
+static void tell(struct story *s)
+{
+    struct flow *flow = s->flow;
+    bool is_found;
+
+    wire_request_read(s->req, &s->wire);
+    s->plan.is_mcp_path = is_mcp_path(flow, s->wire.path);
+    if (!s->plan.is_mcp_path || !span_eq(s->wire.method, SPAN("POST"))) {
+        pass(s);
+        return;
+    }
+    cp_message_parse(&s->message, &flow->request_doc, (struct span){s->req->entity.base, s->req->entity.len});
+    s->plan.message = &s->message;
+    if (is_foreign(s)) {
+        refuse_origin(s);
+        return;
+    }
+    if (!decide(s)) {
+        if (is_cancelled_here(s)) {
+            note(s, CP_OUTCOME_BYPASS, CP_REASON_METHOD, 202, 0);
+            reply_accepted_send(s->req);
+        } else {
+            bypass(s);
+        }
+        return;
+    }
+    if (answer_landed(s))
+        return;
+    is_found = lookup_find(flow, s->req, &s->decision, &s->keys, &s->caller.id, s->plan.now_ms, &s->found);
+    if (s->telling->how == TELLING_LANDED && s->telling->outcome->how == FLIGHT_FAILURE) {
+        answer_failure(s, is_found, s->telling->outcome);
+        return;
+    }
+    if (is_found && s->found.age.freshness != CP_STALE_IF_ERROR && answer_if_admitted(s))
+        return;
+    if (!s->caller.agrees) {
+        /* the upstream refuses it, and nothing is learned from what it says */
+        s->plan.reason = CP_REASON_HEADER;
+        forward(s);
+        return;
+    }
+    fetch(s, is_found);
+}
+
+static void begin(struct story *s, struct flow *flow, h2o_req_t *req, const struct telling *telling)
+{
+    /* the large parts are written before they are read */
+    s->flow = flow;
+    s->req = req;
+    s->telling = telling;
+    s->found.is_purged = false;
+    s->stamps.count = 0;
+    s->decision = (struct cp_decision){.action = CP_ACTION_BYPASS};
+    s->plan = (struct exchange_plan){
+        .wire = &s->wire,
         .outcome = CP_OUTCOME_BYPASS,
         .reason = CP_REASON_METHOD,
         .now_ms = store_now_ms(flow->shared->trust.store),
     };
-    bool is_found;
-
-    wire_request_read(req, &wire);
-    plan.is_mcp_path = is_mcp_path(flow, wire.path);
-    if (!plan.is_mcp_path || !span_eq(wire.method, SPAN("POST"))) {
-        pass(flow, req, &plan);
-        return;
-    }
-
-    cp_message_parse(&message, &flow->request_doc, (struct span){req->entity.base, req->entity.len});
-    if (is_foreign(flow, &wire)) {
-        refuse_origin(req, &wire, &message);
-        return;
-    }
-    caller_read(&flow->trust, req, &wire, &message, plan.now_ms, &caller);
-    plan.message = &message;
-    plan.caller = &caller;
-    plan.id = &caller.id;
-
-    cp_decide(flow->shared->trust.policy, &message, &caller.facts, &decision);
-    plan.reason = decision.reason;
-    if (decision.action == CP_ACTION_WRITE)
-        plan.outcome = CP_OUTCOME_WRITE;
-    if (decision.action == CP_ACTION_LOOKUP)
-        plan.reason = make_keys(flow, req, &wire, &message, &caller, &decision, &keys);
-    if (decision.action != CP_ACTION_LOOKUP || plan.reason != CP_REASON_NONE) {
-        /* the client asks past the cache for what may lie in it: a refusal of that counts, too */
-        if (plan.reason == CP_REASON_CLIENT_CONTROL && caller.agrees &&
-            make_keys(flow, req, &wire, &message, &caller, &decision, &keys) == CP_REASON_NONE) {
-            plan.decision = &decision;
-            plan.keys = &keys;
-        }
-        forward(flow, req, &plan);
-        return;
-    }
-
-    is_found = find(flow, req, &decision, &keys, &caller.id, plan.now_ms, &entry, &age);
-    if (is_found) {
-        switch (admission_of(&flow->trust, &caller.id, keys.grant, &entry, telling == PROBED_WELL, plan.now_ms)) {
-        case ADMISSION_PROVEN:
-            if (caller.agrees)
-                answer_hit(flow, req, &wire, &message, &caller, &decision, &entry, &age, plan.now_ms);
-            else if (message.era == CP_ERA_MODERN && caller.disagreeing != NULL)
-                refuse_disagreement(req, &wire, &message, caller.disagreeing);
-            else
-                break;
-            return;
-        case ADMISSION_LAPSED:
-            if (telling == FIRST && caller.agrees && flow->shared->trust.policy->probe &&
-                probe_join(flow, req, &wire, &message, &caller, plan.now_ms))
-                return;
-            plan.reason = CP_REASON_UNPROVEN;
-            break;
-        case ADMISSION_UNPROVEN:
-            plan.reason = CP_REASON_UNPROVEN;
-            break;
-        case ADMISSION_EXPIRED:
-            plan.reason = CP_REASON_EXPIRED;
-            break;
-        }
-    }
-    if (!caller.agrees) {
-        /* the upstream refuses it, and nothing is learned from what it says */
-        plan.reason = CP_REASON_HEADER;
-        forward(flow, req, &plan);
-        return;
-    }
-    plan.outcome = CP_OUTCOME_MISS;
-    plan.decision = &decision;
-    plan.keys = &keys;
-    plan.owner = caller_owner(&flow->trust, req, &caller.id);
-    forward(flow, req, &plan);
 }
 
 void request_handle(struct flow *flow, h2o_req_t *req)
 {
-    tell(flow, req, FIRST);
+    static const struct telling first = {.how = TELLING_FIRST};
+    struct story story;
+
+    begin(&story, flow, req, &first);
+    tell(&story);
 }
 
-void request_resume(struct flow *flow, h2o_req_t *req, bool is_accepted)
+void request_resume(struct flow *flow, h2o_req_t *req, const struct telling *telling)
 {
-    tell(flow, req, is_accepted ? PROBED_WELL : PROBED_BADLY);
+    struct story story;
+
+    begin(&story, flow, req, telling);
+    tell(&story);
+}
+
+bool request_can_stand_in(struct flow *flow, h2o_req_t *req)
+{
+    static const struct telling first = {.how = TELLING_FIRST};
+    struct story story;
+
+    begin(&story, flow, req, &first);
+    wire_request_read(req, &story.wire);
+    cp_message_parse(&story.message, &flow->request_doc, (struct span){req->entity.base, req->entity.len});
+    return decide(&story) && may_stand_in(&story, lookup_find(flow, req, &story.decision, &story.keys, &story.caller.id,
+                                                            story.plan.now_ms, &story.found));
 }

@@ -53,9 +53,10 @@ static bool needs_no_proof(const struct trust *trust, const struct identity *id,
 }
 
 enum admission admission_of(struct trust *trust, const struct identity *id, const uint8_t grant[16],
-                            const struct store_entry *entry, bool was_probed, int64_t now_ms)
+                            const struct store_entry *entry, bool was_probed, int64_t more_ms, int64_t now_ms)
 {
     const struct trust_shared *shared = trust->shared;
+    int64_t lease_ms = shared->policy->lease_ms + more_ms;
     uint8_t name[16];
     int64_t at_ms;
 
@@ -65,19 +66,32 @@ enum admission admission_of(struct trust *trust, const struct identity *id, cons
         return ADMISSION_EXPIRED;
     if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0))
         return ADMISSION_UNPROVEN;
-    if (!admission_is_granted(trust, id, grant, now_ms) && !MUTANT("grant-ignored"))
+    if (!entry->is_negative && !admission_is_granted(trust, id, grant, now_ms) && !MUTANT("grant-ignored"))
         return ADMISSION_UNPROVEN;
     admission_alive_name(id, name);
     at_ms = proofs_at(shared->proofs, name, id->epochs);
-    if ((at_ms >= 0 && now_ms - at_ms < shared->policy->lease_ms) || MUTANT("lease-ignored"))
+    if ((at_ms >= 0 && now_ms - at_ms < lease_ms) || MUTANT("lease-ignored"))
         return ADMISSION_PROVEN;
     /* a probe may have taken longer than the lease lasts; but it proves nothing of a session or credential that ended meanwhile */
     if (was_probed &&
-        ((at_ms >= 0 && now_ms - at_ms < shared->policy->lease_ms + ADMISSION_PROBE_MS) || MUTANT("probe-always-true")))
+        ((at_ms >= 0 && now_ms - at_ms < lease_ms + ADMISSION_PROBE_MS) || MUTANT("probe-always-true")))
         return ADMISSION_PROVEN;
     mute_name(id, name);
     at_ms = proofs_at(shared->proofs, name, id->epochs);
     return at_ms >= 0 && now_ms - at_ms < MUTE_MS ? ADMISSION_UNPROVEN : ADMISSION_LAPSED;
+}
+
+bool admission_is_proven(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms)
+{
+    uint8_t name[16];
+    int64_t at_ms;
+
+    if (id->has_expired || id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0) ||
+        !admission_is_granted(trust, id, grant, now_ms))
+        return false;
+    admission_alive_name(id, name);
+    at_ms = proofs_at(trust->shared->proofs, name, id->epochs);
+    return at_ms >= 0 && now_ms - at_ms < trust->shared->policy->lease_ms;
 }
 
 void admission_mute(struct trust *trust, const struct identity *id, int64_t now_ms)

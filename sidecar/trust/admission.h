@@ -25,9 +25,12 @@ enum admission {
 /* Under which a grant is kept. */
 void admission_grant_name(struct trust *trust, const struct identity *id, const struct cp_message *message, uint8_t ret[16]);
 
-/* For an entry that was found. grant: its name. was_probed: the upstream has just accepted a probe of this caller's. */
+/* For an entry that was found. grant: its name. was_probed: the upstream has just accepted a probe of this caller's. more_ms: how much longer than the lease a sign of life
+ * is good, because the upstream fails. An error that is kept for the caller himself needs no grant, which it took away. */
 enum admission admission_of(struct trust *trust, const struct identity *id, const uint8_t grant[16],
-                            const struct store_entry *entry, bool was_probed, int64_t now_ms);
+                            const struct store_entry *entry, bool was_probed, int64_t more_ms, int64_t now_ms);
+/* Whether any entry would be admitted: the caller is alive and granted. */
+bool admission_is_proven(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms);
 
 /* What the head of an upstream reply to this caller says. id: updated to what holds now. */
 struct admission_facts {

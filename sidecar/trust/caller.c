@@ -277,6 +277,13 @@ void caller_learn_session(struct trust *trust, struct identity *id, struct span 
         id->epochs[1] = standing.epoch;
 }
 
+void caller_asked_name(struct trust *trust, const struct identity *id, struct span request_id, uint8_t ret[16])
+{
+    cp_digest_of(trust->keyer, "asked", request_id, ret);
+    for (int i = 0; i != 16; ++i)
+        ret[i] ^= id->session[i] ^ id->credential.bytes[i];
+}
+
 static void read_version(const struct wire_request *wire, const struct cp_message *message, struct caller *ret)
 {
     ret->facts.version = wire->mirror.version.p != NULL ? span_trim(wire->mirror.version) : SPAN("2025-03-26");

@@ -58,6 +58,9 @@ bool caller_is_allowed_origin(const struct trust_shared *shared, const struct wi
 /* True for header names (lower case) that are part of the principal. */
 bool caller_is_credential(const struct cp_policy *policy, struct span name);
 
+/* Under which a request of this caller's session may be cancelled; id: raw token. */
+void caller_asked_name(struct trust *trust, const struct identity *id, struct span request_id, uint8_t ret[16]);
+
 /* Remembers what a session of this caller negotiated, in an exchange that began at began_ms. */
 void caller_learn_session(struct trust *trust, struct identity *id, struct span session_id, const struct session *session,
                           int64_t began_ms, int64_t now_ms);

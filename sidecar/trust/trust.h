@@ -12,6 +12,8 @@
 #include <h2o.h>
 #include <stdatomic.h>
 
+struct definitions;
+
 struct trust_shared {
     struct store *store;
     struct cp_policy *policy;
@@ -20,6 +22,7 @@ struct trust_shared {
     struct standings *standings;
     struct standings *ended_sessions; /* by the id alone: ended for every principal */
     struct proofs *proofs;
+    struct definitions *definitions;
     struct rate *rate;
     /* when the upstream was last noted to ask somebody for credentials, or to refuse somebody; 0: never */
     _Atomic int64_t *challenged_ms;
@@ -31,6 +34,7 @@ struct trust {
     const struct trust_shared *shared;
     struct store_reader *reader;
     struct cp_keyer *keyer;
+    uint64_t tools_list_subject; /* raised when the upstream says that its tools changed */
     /* scratch, valid within one callback */
     struct cp_json_doc doc;
     struct buf text, claims;

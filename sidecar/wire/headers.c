@@ -377,7 +377,7 @@ char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t 
     size_t count = req->headers.size;
     bool connection = has_connection_header(headers, count);
     size_t cap = req->input.method.len + req->input.path.len + options->host.n + options->own_method.n + 260;
-    size_t body_bytes = options->is_own ? options->body_bytes : req->entity.len;
+    size_t body_bytes = options->is_own || options->has_own_body ? options->body_bytes : req->entity.len;
     char *head, *p;
 
     for (size_t i = 0; i != count; ++i)

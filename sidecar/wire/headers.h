@@ -48,7 +48,8 @@ struct wire_head {
     bool identity_encoding; /* ask for a reply that is not encoded, so that it can be read */
     bool is_own;            /* a request of our own with the same credentials: another body, and no mirror headers of this one's */
     struct span own_method; /* Mcp-Method of our own; absent: none (legacy) */
-    size_t body_bytes;      /* of our own */
+    bool has_own_body;      /* the same question with an id of our own: another length */
+    size_t body_bytes;      /* of our own; with is_own or has_own_body */
 };
 /* Request line and path as they came, our own framing, hop-by-hop headers (RFC 9110 7.6.1, also those that Connection names) and headers with an empty name dropped, all
  * others as they are. Owned by the caller (free). NULL when memory is short. */

@@ -28,6 +28,21 @@ static int64_t seconds_down(int64_t ms)
     return ms >= 0 ? ms / 1000 : -((-ms + 999) / 1000);
 }
 
+static h2o_iovec_t status_of(h2o_mem_pool_t *pool, const struct reply_hit *hit)
+{
+    switch (hit->how) {
+    case REPLY_FOUND:
+        return hit->age.freshness == CP_FRESH
+                   ? format(pool, "mcpcached; hit; ttl=%" PRId64, seconds_down(hit->age.remaining_ms))
+                   : format(pool, "mcpcached; hit; ttl=%" PRId64 "; detail=stale", seconds_down(hit->age.remaining_ms));
+    case REPLY_STANDS_IN:
+        return format(pool, "mcpcached; fwd=stale; fwd-status=%" PRId64 "; detail=stale-if-error", hit->failed_status);
+    case REPLY_COLLAPSED:
+        return h2o_iovec_init(H2O_STRLIT("mcpcached; fwd=miss; collapsed"));
+    }
+    return h2o_iovec_init(H2O_STRLIT("mcpcached"));
+}
+
 void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit)
 {
     static h2o_generator_t generator = {NULL, NULL};
@@ -40,9 +55,7 @@ void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit)
     h2o_add_header(pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, H2O_STRLIT("application/json"));
     h2o_add_header(pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL, H2O_STRLIT("no-store"));
     add_header(req, H2O_STRLIT("age"), format(pool, "%" PRId64, hit->age.age_ms / 1000));
-    add_cache_status(req, hit->age.freshness == CP_FRESH
-                              ? format(pool, "mcpcached; hit; ttl=%" PRId64, seconds_down(hit->age.remaining_ms))
-                              : format(pool, "mcpcached; hit; ttl=%" PRId64 "; detail=stale", seconds_down(hit->age.remaining_ms)));
+    add_cache_status(req, status_of(pool, hit));
     if (hit->session.p != NULL)
         h2o_add_header_by_str(pool, &req->res.headers, H2O_STRLIT("mcp-session-id"), 0, "Mcp-Session-Id", hit->session.p,
                               hit->session.n);
@@ -91,11 +104,76 @@ void reply_note_miss(h2o_req_t *req, bool stored, enum cp_reason reason)
     }
 }
 
-void reply_note_bypass(h2o_req_t *req, enum cp_reason reason)
+void reply_note_bypass(h2o_req_t *req, bool stored, enum cp_reason reason)
 {
     char *p = h2o_mem_alloc_pool(&req->pool, 64);
 
-    add_cache_status(req, h2o_iovec_init(p, (size_t)snprintf(p, 64, "mcpcached; fwd=bypass; detail=%s", cp_reason_word(reason))));
+    add_cache_status(req, h2o_iovec_init(p, (size_t)snprintf(p, 64, "mcpcached; fwd=bypass%s; detail=%s", stored ? "; stored" : "",
+                                                             cp_reason_word(reason))));
+}
+
+static const char *status_text(int status)
+{
+    static const struct {
+        int status;
+        const char *text;
+    } texts[] = {
+        {400, "Bad Request"},       {403, "Forbidden"},          {408, "Request Timeout"},
+        {404, "Not Found"},         {413, "Content Too Large"},  {417, "Expectation Failed"},
+        {422, "Unprocessable Content"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
+        {501, "Not Implemented"},   {502, "Bad Gateway"},        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+    };
+
+    for (size_t i = 0; i != sizeof(texts) / sizeof(texts[0]); ++i)
+        if (texts[i].status == status)
+            return texts[i].text;
+    return "Error";
+}
+
+void reply_shared_error_send(h2o_req_t *req, int status, struct span id, struct span error)
+{
+    static h2o_generator_t generator = {NULL, NULL};
+    h2o_mem_pool_t *pool = &req->pool;
+    h2o_iovec_t bufs[5] = {
+        h2o_iovec_init(H2O_STRLIT("{\"jsonrpc\":\"2.0\",\"id\":")), h2o_iovec_init(id.p, id.n),
+        h2o_iovec_init(H2O_STRLIT(",\"error\":")), h2o_iovec_init(error.p, error.n), h2o_iovec_init(H2O_STRLIT("}")),
+    };
+    size_t total = 0;
+
+    for (size_t i = 0; i != 5; ++i)
+        total += bufs[i].len;
+    req->res.status = status;
+    req->res.reason = status == 200 ? "OK" : status_text(status);
+    h2o_add_header(pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, H2O_STRLIT("application/json"));
+    h2o_add_header(pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL, H2O_STRLIT("no-store"));
+    add_cache_status(req, h2o_iovec_init(H2O_STRLIT("mcpcached; fwd=miss; collapsed")));
+    req->res.content_length = total;
+    h2o_start_response(req, &generator);
+    h2o_send(req, bufs, 5, H2O_SEND_STATE_FINAL);
+}
+
+static void send_empty(h2o_req_t *req, int status, const char *reason)
+{
+    static h2o_generator_t generator = {NULL, NULL};
+
+    req->res.status = status;
+    req->res.reason = reason;
+    req->res.content_length = 0;
+    h2o_start_response(req, &generator);
+    h2o_send(req, NULL, 0, H2O_SEND_STATE_FINAL);
+}
+
+void reply_accepted_send(h2o_req_t *req)
+{
+    send_empty(req, 202, "Accepted");
+}
+
+void reply_nothing_send(h2o_req_t *req)
+{
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, H2O_STRLIT("text/event-stream"));
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL, H2O_STRLIT("no-store"));
+    send_empty(req, 200, "OK");
 }
 
 static struct span error_body(h2o_mem_pool_t *pool, const struct reply_error *error)
@@ -107,24 +185,6 @@ static struct span error_body(h2o_mem_pool_t *pool, const struct reply_error *er
                      error->code != 0 ? error->code : -32603, error->text);
 
     return (struct span){p, (size_t)n};
-}
-
-static const char *status_text(int status)
-{
-    static const struct {
-        int status;
-        const char *text;
-    } texts[] = {
-        {400, "Bad Request"},       {403, "Forbidden"},          {408, "Request Timeout"},
-        {413, "Content Too Large"}, {417, "Expectation Failed"}, {431, "Request Header Fields Too Large"},
-        {501, "Not Implemented"},   {502, "Bad Gateway"},        {503, "Service Unavailable"},
-        {504, "Gateway Timeout"},
-    };
-
-    for (size_t i = 0; i != sizeof(texts) / sizeof(texts[0]); ++i)
-        if (texts[i].status == status)
-            return texts[i].text;
-    return "Error";
 }
 
 struct span reply_error_prepare(h2o_req_t *req, const struct reply_error *error)

@@ -8,7 +8,15 @@
 
 #include <h2o.h>
 
+enum reply_how {
+    REPLY_FOUND,     /* from the store; fresh or in grace, as age says */
+    REPLY_STANDS_IN, /* from the store, for want of what could not be fetched */
+    REPLY_COLLAPSED, /* from another request's fetch */
+};
+
 struct reply_hit {
+    enum reply_how how;
+    int failed_status; /* STANDS_IN: of the failed fetch */
     struct span id;            /* raw token of the request */
     struct span result;        /* stored bytes; must live as long as the request */
     size_t ttl_start, ttl_end; /* the ttlMs value in result; equal: none */
@@ -23,7 +31,14 @@ void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit);
 /* What the cache did, for answers that it looked at but did not give. stored: known to have been queued for the store. reason: why it did not answer
  * although it could have, or why the answer is not kept. */
 void reply_note_miss(h2o_req_t *req, bool stored, enum cp_reason reason);
-void reply_note_bypass(h2o_req_t *req, enum cp_reason reason);
+void reply_note_bypass(h2o_req_t *req, bool stored, enum cp_reason reason);
+
+/* The JSON-RPC error that another request's fetch brought, under the caller's own id. error: the raw error member; must live as long as the request. */
+void reply_shared_error_send(h2o_req_t *req, int status, struct span id, struct span error);
+/* 202 without a body: a notification was heard. */
+void reply_accepted_send(h2o_req_t *req);
+/* 200 and an event stream without events: a request that its client cancelled gets no answer. */
+void reply_nothing_send(h2o_req_t *req);
 
 /* An error of our own. */
 struct reply_error {

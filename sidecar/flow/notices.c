@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Notices. Not here: what a notice looks like (cachepolicy/notice.c), how streams come (exchange.c). Thread: the flow's loop. */
+#include "sidecar/flow/notices.h"
+
+#include "sidecar/counts.h"
+#include "sidecar/flow/purge.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* URIs of one subscription that are remembered one by one; of more, all reads are covered. */
+#define URIS_MAX 1024
+
+static void on_notice(void *ctx, const struct cp_notice *notice)
+{
+    struct flow *flow = ctx;
+    struct store *store = flow->shared->trust.store;
+    struct cp_keyer *keyer = flow->trust.keyer;
+
+    counts_add(COUNT_NOTICE);
+    switch (notice->kind) {
+    case CP_NOTICE_TOOLS_LIST_CHANGED:
+        purge_list(store, keyer, CP_METHOD_TOOLS_LIST, STORE_RAISE_HARD);
+        break;
+    case CP_NOTICE_PROMPTS_LIST_CHANGED:
+        purge_list(store, keyer, CP_METHOD_PROMPTS_LIST, STORE_RAISE_HARD);
+        break;
+    case CP_NOTICE_RESOURCES_LIST_CHANGED:
+        purge_list(store, keyer, CP_METHOD_RESOURCES_LIST, STORE_RAISE_HARD);
+        purge_list(store, keyer, CP_METHOD_RESOURCE_TEMPLATES_LIST, STORE_RAISE_HARD);
+        purge_reads(store, keyer, STORE_RAISE_SOFT);
+        break;
+    case CP_NOTICE_RESOURCE_UPDATED:
+        if (notice->uri.p != NULL)
+            purge_uri(store, keyer, notice->uri, STORE_RAISE_HARD);
+        else
+            purge_reads(store, keyer, STORE_RAISE_HARD);
+        break;
+    }
+}
+
+/* Most events are progress and results, and need no second look. A letter may be written as an escape. */
+static bool may_be_notice(struct span text)
+{
+    return memmem(text.p, text.n, "notifications", 13) != NULL || memmem(text.p, text.n, "\\u", 2) != NULL;
+}
+
+void notices_hear(struct flow *flow, struct span text)
+{
+    if (text.p == NULL || text.n == 0 || MUTANT("notices-unheard") || !may_be_notice(text))
+        return;
+    if (cp_notices_read(&flow->text, text, on_notice, flow) != 0)
+        h2o_fatal("no memory");
+}
+
+void coverage_of_get(struct coverage *ret)
+{
+    *ret = (struct coverage){.tools = true, .prompts = true, .resources = true, .reads = true};
+}
+
+struct covering {
+    struct flow *flow;
+    struct coverage *coverage;
+};
+
+static void add_uri(void *ctx, struct span uri)
+{
+    struct covering *covering = ctx;
+    struct coverage *coverage = covering->coverage;
+
+    if (coverage->uri_count == URIS_MAX) {
+        coverage->reads = true;
+        return;
+    }
+    if ((coverage->uri_count & (coverage->uri_count - 1)) == 0)
+        coverage->uris =
+            h2o_mem_realloc(coverage->uris, (coverage->uri_count != 0 ? coverage->uri_count * 2 : 1) * sizeof(coverage->uris[0]));
+    coverage->uris[coverage->uri_count++] = cp_subject_of(covering->flow->trust.keyer, CP_SUBJECT_URI, uri);
+}
+
+void coverage_of_listen(struct flow *flow, const struct cp_message *message, struct coverage *ret)
+{
+    struct covering covering = {flow, ret};
+    struct cp_listen listen;
+
+    *ret = (struct coverage){.tools = false};
+    if (cp_listen_read(message, &listen, add_uri, &covering) == -ENOMEM)
+        h2o_fatal("no memory");
+    ret->tools = listen.tools;
+    ret->prompts = listen.prompts;
+    ret->resources = listen.resources;
+}
+
+void coverage_done(struct coverage *coverage)
+{
+    free(coverage->uris);
+}
+
+void coverage_lost(struct flow *flow, const struct coverage *coverage)
+{
+    struct store *store = flow->shared->trust.store;
+    struct cp_keyer *keyer = flow->trust.keyer;
+
+    if (MUTANT("losses-ignored"))
+        return;
+    if (coverage->tools)
+        purge_list(store, keyer, CP_METHOD_TOOLS_LIST, STORE_RAISE_SOFT);
+    if (coverage->prompts)
+        purge_list(store, keyer, CP_METHOD_PROMPTS_LIST, STORE_RAISE_SOFT);
+    if (coverage->resources) {
+        purge_list(store, keyer, CP_METHOD_RESOURCES_LIST, STORE_RAISE_SOFT);
+        purge_list(store, keyer, CP_METHOD_RESOURCE_TEMPLATES_LIST, STORE_RAISE_SOFT);
+    }
+    if (coverage->reads)
+        purge_reads(store, keyer, STORE_RAISE_SOFT);
+    for (size_t i = 0; i != coverage->uri_count; ++i)
+        store_raise(store, coverage->uris[i], STORE_RAISE_SOFT);
+    counts_add(COUNT_STREAM_LOST);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Refreshes: a fetch in the background for an entry that was served past its lifetime. It belongs to no client: it has an id of its own, no progress token, its own
+ * share of the upstream, and what the upstream asks in it is answered by nobody, which ends it. One at a time for one question; others who miss join it.
+ * What fails leaves the entry as it is, and the next one is tried after a pause. Thread: the flow's loop. */
+#ifndef MCPCACHED_FLOW_REFRESH_H
+#define MCPCACHED_FLOW_REFRESH_H
+
+#include "sidecar/flow/flight.h"
+#include "sidecar/flow/keys.h"
+
+/* After one that failed. */
+#define REFRESH_PAUSE_MS 1000
+
+/* Does nothing when one is under way, the budget is used up, or the upstream is known to fail. The request is only read. */
+void refresh_begin(struct flow *flow, h2o_req_t *req, struct wire_request *wire, const struct cp_message *message,
+                   const struct caller *caller, const struct definition *definition, const struct cp_decision *decision,
+                   struct keys *keys, const struct flight_name *name, int64_t now_ms);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stamps: what a request that may change something makes old. The writer's own reads ignore whatever is older (read-your-writes, for public entries too), and the
+ * tags that its rule invalidates are purged for everybody. Raised before it is forwarded, before anything of its reply is relayed, and when it is over, however
+ * that came: what was read in between may or may not have seen the change. Thread: the flow's loop. */
+#ifndef MCPCACHED_FLOW_STAMPS_H
+#define MCPCACHED_FLOW_STAMPS_H
+
+#include "sidecar/flow/keys.h"
+
+struct stamps {
+    uint64_t subjects[STORE_SUBJECTS_MAX];
+    size_t count; /* 0: it changes nothing */
+};
+
+/* Whether a request of this method may change something at all (RFC 9110 9.2.1). */
+bool stamps_is_unsafe(struct span http_method);
+/* caller: its facts say how the body is to be read; its identity whose writes they are. */
+void stamps_of(struct flow *flow, const struct cp_message *message, const struct caller *caller, struct stamps *ret);
+/* What the reply to a write itself says is invalid by it (Cache-Group-Invalidation, RFC 9875). */
+void stamps_add_groups(struct flow *flow, struct span header, struct stamps *stamps);
+void stamps_raise(struct flow *flow, const struct stamps *stamps);
+
+#endif
