@@ -59,11 +59,12 @@ int cp_message_add_meta(const struct cp_message *message, struct buf *out)
 {
     struct cp_json_doc *doc = message->doc;
     struct span raw = cp_json_raw(doc, message->meta);
-    const char *at = raw.p + 1;
+    const char *at;
     int r;
 
-    if (message->meta == NULL || raw.n < 2)
+    if (message->meta == NULL)
         return 0;
+    at = raw.p + 1;
     r = buf_reserve(out, raw.n);
     if (r < 0)
         return r;

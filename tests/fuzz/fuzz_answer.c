@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Answers: nothing is read outside of the text; everything that is told of it is what jansson and strtold read; what is stored is the result less the
- * fill's own trace context, by jansson's reading, and the place of its ttlMs is where it is said to be. */
+ * fill's own trace context and the tags, by jansson's reading; tags and URIs are those that jansson finds, and the place of its ttlMs is where it is said to be. */
 #include "fuzz.h"
 
 #include <jansson.h>
@@ -88,6 +88,68 @@ static void check_reading(const struct cp_answer *answer, struct span text)
     json_decref(root);
 }
 
+/* What was told, each with its length. */
+static void on_text(void *ctx, struct span text)
+{
+    must(buf_add(ctx, &text.n, sizeof(text.n)) == 0);
+    must(buf_add_span(ctx, text) == 0);
+}
+
+static bool has_text(const struct buf *told, const json_t *value)
+{
+    for (size_t at = 0; at < told->n;) {
+        struct span one;
+
+        memcpy(&one.n, told->p + at, sizeof(one.n));
+        one.p = told->p + at + sizeof(one.n);
+        if (span_eq(one, (struct span){json_string_value(value), json_string_length(value)}))
+            return true;
+        at += sizeof(one.n) + one.n;
+    }
+    return false;
+}
+
+static size_t count_of(const struct buf *told)
+{
+    size_t count = 0, n;
+
+    for (size_t at = 0; at < told->n; at += sizeof(n) + n, count++)
+        memcpy(&n, told->p + at, sizeof(n));
+    return count;
+}
+
+/* Every tag and every URI that jansson finds is told; of tags, no other. */
+static void check_tags_and_uris(const struct cp_answer *answer, const json_t *result)
+{
+    const json_t *list = json_object_get(json_object_get(result, "_meta"), CP_ANSWER_TAGS), *item;
+    static const char *const lists[] = {"contents", "content"};
+    struct buf tags = {0}, uris = {0}, scratch = {0};
+    size_t i, expected = 0;
+
+    must(cp_answer_tags(answer, &doc, on_text, &tags) == 0);
+    must(cp_answer_uris(answer, &scratch, on_text, &uris) == 0);
+    json_array_foreach(list, i, item)
+    {
+        if (!json_is_string(item) || !cp_tag_is_valid((struct span){json_string_value(item), json_string_length(item)}))
+            continue;
+        must(has_text(&tags, item));
+        expected++;
+    }
+    must(count_of(&tags) == expected);
+    for (size_t k = 0; k < 2; k++) {
+        json_array_foreach(json_object_get(result, lists[k]), i, item)
+        {
+            const json_t *uri = json_object_get(item, "uri"), *inner = json_object_get(json_object_get(item, "resource"), "uri");
+
+            must(!json_is_string(uri) || has_text(&uris, uri));
+            must(!json_is_string(inner) || has_text(&uris, inner));
+        }
+    }
+    buf_done(&tags);
+    buf_done(&uris);
+    buf_done(&scratch);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct span text = exactly((struct span){(const char *)data, size});
@@ -118,9 +180,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (before != NULL) {
         json_t *meta = json_object_get(before, "_meta");
 
+        check_tags_and_uris(&answer, before);
         json_object_del(meta, "traceparent");
         json_object_del(meta, "tracestate");
         json_object_del(meta, "baggage");
+        json_object_del(meta, CP_ANSWER_TAGS);
         after = json_loadb(out.p, out.n, JSON_DECODE_ANY, &error);
         must(after != NULL);
         must(json_equal(before, after));
