@@ -53,6 +53,9 @@ const LIKELY = {
     'token-never-ends': { meson: 'token' },
     'deep-bodies': { meson: 'message' },
     'claims-run-together': { meson: 'token' },
+    'jitter-added': { meson: 'decide' },
+    'negative-public': { meson: 'decide' },
+    'veto-ignored': { meson: 'decide' },
 };
 
 /** Those that the oracle has to notice as well, each with the phase in which it must. */
