@@ -42,8 +42,8 @@ struct exchange {
     int64_t began_ms;
     uint64_t generation; /* noted before anything was sent */
     struct fill fill;
-    struct flight *flight;   /* that waits for this; NULL: none, or it has landed */
-    struct stamps stamps;    /* what it makes old */
+    struct flight *flight;    /* that waits for this; NULL: none, or it has landed */
+    struct stamps stamps;     /* what it makes old */
     struct coverage coverage; /* of a stream */
     struct breaker_pass pass;
     bool has_pass, covers;
@@ -62,7 +62,7 @@ struct exchange {
     bool is_detached; /* its client left, and it runs on */
     bool is_told;     /* its client was answered otherwise, and the log knows */
     enum cp_outcome outcome;
-    enum cp_reason reason;      /* why it was not kept, in the end */
+    enum cp_reason reason; /* why it was not kept, in the end */
     enum cp_reason bypass_reason;
     enum cp_reason find_reason; /* why an entry that was found was not the answer; NONE: none was found */
 
@@ -321,10 +321,36 @@ static void land_head(struct exchange *x, const struct upstream_head *head)
                             retry_after_of(head)));
 }
 
-/* The client is told of the failure, or, better, not. Its exchange goes on without it. */
-static void hand_over(struct exchange *x, enum cp_reason reason, int status, const char *text)
+/* What is said of a fetch that brought nothing, or nothing whole. */
+struct failure {
+    int status;
+    enum cp_reason reason;
+    const char *text;
+};
+
+static struct failure failure_of(enum upstream_end how)
 {
-    struct flight_outcome outcome = {.refs = 1, .how = FLIGHT_FAILURE, .reason = reason, .status = status, .text = text};
+    switch (how) {
+    case UPSTREAM_CONNECT:
+        return (struct failure){502, CP_REASON_CONNECT, "the MCP server behind mcpcached could not be reached"};
+    case UPSTREAM_TIMEOUT:
+        return (struct failure){504, CP_REASON_TIMEOUT, "the MCP server behind mcpcached did not answer in time"};
+    case UPSTREAM_RESET:
+        return (struct failure){502, CP_REASON_RESET,
+                                "the MCP server behind mcpcached closed the connection without a usable answer"};
+    case UPSTREAM_COMPLETE:
+    case UPSTREAM_SURPLUS:
+    case UPSTREAM_TRUNCATED:
+        break;
+    }
+    return (struct failure){502, CP_REASON_TRUNCATED, "the MCP server behind mcpcached broke off its answer"};
+}
+
+/* The client is told of the failure, or, better, not. Its exchange goes on without it. */
+static void hand_over(struct exchange *x, const struct failure *failure)
+{
+    struct flight_outcome outcome = {
+        .refs = 1, .how = FLIGHT_FAILURE, .reason = failure->reason, .status = failure->status, .text = failure->text};
     struct downstream *client = x->client;
 
     x->client = NULL;
@@ -335,7 +361,7 @@ static void hand_over(struct exchange *x, enum cp_reason reason, int status, con
 /* The fetch failed with this status; whether an older answer takes its place. The exchange is over then. */
 static bool stand_in(struct exchange *x, int status)
 {
-    static const char text[] = "the MCP server behind mcpcached answered with an error";
+    struct failure failure = {status, CP_REASON_STATUS, "the MCP server behind mcpcached answered with an error"};
     struct upstream_call *call = x->call;
 
     if (x->fill.kind != FILL_STORE || x->stale_if_error_ms == 0 || x->client == NULL ||
@@ -345,8 +371,8 @@ static bool stand_in(struct exchange *x, int status)
     settle_breaker(x, UPSTREAM_COMPLETE);
     if (call != NULL)
         upstream_call_cancel(call);
-    land(x, fill_outcome_of(&x->fill, CP_REASON_STATUS, status, text, 0));
-    hand_over(x, CP_REASON_STATUS, status, text);
+    land(x, fill_outcome_of(&x->fill, CP_REASON_STATUS, status, failure.text, 0));
+    hand_over(x, &failure);
     finish(x);
     return true;
 }
@@ -435,33 +461,25 @@ static void on_body(void *data, struct span bytes)
 
 static void answer_error(struct exchange *x, enum upstream_end how)
 {
-    static const struct {
-        int status;
-        enum cp_reason reason;
-        const char *text;
-    } answers[] = {
-        [UPSTREAM_CONNECT] = {502, CP_REASON_CONNECT, "the MCP server behind mcpcached could not be reached"},
-        [UPSTREAM_TIMEOUT] = {504, CP_REASON_TIMEOUT, "the MCP server behind mcpcached did not answer in time"},
-        [UPSTREAM_RESET] = {502, CP_REASON_RESET, "the MCP server behind mcpcached closed the connection without a usable answer"},
-    };
+    struct failure failure = failure_of(how);
     bool may_share = x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS;
 
     x->outcome = CP_OUTCOME_ERROR;
-    x->reason = answers[how].reason;
-    x->status = answers[how].status;
-    land(x, fill_outcome_of(&x->fill, x->reason, x->status, answers[how].text, 0));
+    x->reason = failure.reason;
+    x->status = failure.status;
+    land(x, fill_outcome_of(&x->fill, failure.reason, failure.status, failure.text, 0));
     if (x->client != NULL && may_share) {
-        hand_over(x, x->reason, x->status, answers[how].text);
+        hand_over(x, &failure);
     } else if (x->client != NULL) {
         h2o_req_t *req = downstream_take(x->client);
 
         x->client = NULL;
         note_outcome(x, req);
         reply_error_send(req, &(struct reply_error){
-                                  .status = answers[how].status,
+                                  .status = failure.status,
                                   .is_rpc = x->is_mcp_path,
                                   .id = x->is_request ? x->id : SPAN_ABSENT,
-                                  .text = answers[how].text,
+                                  .text = failure.text,
                               });
     }
 }
@@ -492,6 +510,7 @@ static void on_end(void *data, enum upstream_end how)
     struct exchange *x = data;
     bool is_whole = how == UPSTREAM_COMPLETE || how == UPSTREAM_SURPLUS;
     struct downstream *client;
+    struct failure failure;
 
     x->call = NULL;
     settle_breaker(x, how);
@@ -509,14 +528,14 @@ static void on_end(void *data, enum upstream_end how)
         fill_withdraw(&x->fill);
         x->reason = x->fill.reason;
     }
+    failure = failure_of(how);
     if (x->flight != NULL)
-        land(x, how == UPSTREAM_SURPLUS
-                    ? flight_outcome_new(FLIGHT_APART)
-                    : fill_outcome_of(&x->fill, x->reason, is_whole ? x->status : 502,
-                                      "the MCP server behind mcpcached broke off its answer", 0));
+        land(x, how == UPSTREAM_SURPLUS ? flight_outcome_new(FLIGHT_APART)
+                                        : fill_outcome_of(&x->fill, is_whole ? x->reason : failure.reason,
+                                                          is_whole ? x->status : failure.status, failure.text, 0));
     if (!is_whole && x->is_holding && x->client != NULL && x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS) {
         /* nothing of it went out yet */
-        hand_over(x, CP_REASON_TRUNCATED, 502, "the MCP server behind mcpcached broke off its answer");
+        hand_over(x, &failure);
         finish(x);
         return;
     }

@@ -27,13 +27,14 @@ struct exchange_plan {
     enum cp_outcome outcome;            /* MISS: a fill; BYPASS, WRITE: a pass */
     enum cp_reason reason;              /* MISS: why an entry that was found was not the answer */
     const struct cp_decision *decision; /* with keys */
-    const struct keys *keys; /* MISS; BYPASS of what could have been looked up: the entries that the answer may put in doubt, or renew when decision->may_store */
-    struct flight *flight;   /* that this exchange leads; taken; NULL: none */
+    const struct keys *
+        keys; /* MISS; BYPASS of what could have been looked up: the entries that the answer may put in doubt, or renew when decision->may_store */
+    struct flight *flight;          /* that this exchange leads; taken; NULL: none */
     struct flight_name flight_name; /* MISS: also of one that leads none */
     const struct stamps *stamps;    /* NULL: it changes nothing */
     struct breaker_pass pass;       /* with has_pass: to be settled */
     bool has_pass;
-    uint64_t owner;               /* MISS: on whose share the result lies */
+    uint64_t owner; /* MISS: on whose share the result lies */
     bool is_mcp_path;
     bool is_stream; /* counts against the open streams */
     int64_t now_ms;
@@ -44,7 +45,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
 /* A request of our own in a caller's name: no client waits for its reply, only on_done, which comes exactly once. */
 struct exchange_own {
     const struct exchange_plan *plan; /* of a refresh; NULL: a probe */
-    char *head, *body; /* taken */
+    char *head, *body;                /* taken */
     size_t head_bytes, body_bytes;
     struct span id; /* raw token, in body */
     struct identity identity;

@@ -26,7 +26,7 @@ struct fill {
     uint64_t generation; /* noted before it was asked */
     bool is_refresh;
     struct cp_decision decision; /* its rule is borrowed from the policy that the exchange holds */
-    struct keys keys; /* its subjects grow with the reply's tags and resources */
+    struct keys keys;            /* its subjects grow with the reply's tags and resources */
     bool has_flight;
     struct flight_name flight_name;
     struct flight_outcome *outcome; /* owned; what it means for those who wait, once it is judged; NULL: nobody can wait */

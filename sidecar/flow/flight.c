@@ -439,9 +439,9 @@ void flight_land(struct flight *flight, struct flight_outcome *outcome)
     loops = end_record(registry, flight, &waiters);
     for (unsigned loop = 0; loops != 0; ++loop, loops >>= 1)
         if ((loops & 1) != 0 && loop != flow->index)
-            tell_loop(flow, loop,
-                 &(struct flight_message){
-                     .kind = MESSAGE_LANDED, .serial = flight->serial, .outcome = flight_outcome_ref(outcome)});
+            tell_loop(
+                flow, loop,
+                &(struct flight_message){.kind = MESSAGE_LANDED, .serial = flight->serial, .outcome = flight_outcome_ref(outcome)});
     pthread_mutex_unlock(&registry->mutex);
     wake(flight, outcome);
 }

@@ -30,7 +30,7 @@ struct flow_shared {
     struct flight_registry *flight_registry;
     struct breaker *breaker;
     struct budget_places *refreshes; /* in the background, at once */
-    struct flow **flows; /* FLOWS_MAX; under the registry's lock */
+    struct flow **flows;             /* FLOWS_MAX; under the registry's lock */
     atomic_size_t *open_streams;
     struct upstream_options upstream;
     struct span host; /* Host sent upstream; absent: the client's own */
@@ -44,7 +44,7 @@ struct flow {
     h2o_context_t *ctx;
     struct upstream *upstream;
     uint8_t upstream_name[16]; /* for the breaker */
-    h2o_linklist_t exchanges; /* under way, for shutdown */
+    h2o_linklist_t exchanges;  /* under way, for shutdown */
     size_t exchange_count;
     size_t detached_count, detached_max; /* exchanges that run on without their client */
     unsigned index;                      /* in shared->flows; FLOWS_MAX: not there */

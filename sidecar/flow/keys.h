@@ -13,8 +13,8 @@ struct keys {
     struct cp_key private_key, public_key;
     struct cp_key first_page; /* of a list that this request asks a later page of, in the public arm */
     bool has_private, has_public, has_first_page;
-    uint8_t grant[16];       /* of who asks, for what is asked */
-    uint64_t own_subject;    /* of who asks: his writes make everything older no answer for him */
+    uint8_t grant[16];                     /* of who asks, for what is asked */
+    uint64_t own_subject;                  /* of who asks: his writes make everything older no answer for him */
     uint64_t subjects[STORE_SUBJECTS_MAX]; /* what the question alone tells (keys_add_subjects) */
     size_t subject_count;
 };

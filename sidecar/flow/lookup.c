@@ -16,7 +16,8 @@ static enum store_validity validity_of(const struct flow *flow, const struct sto
 {
     const struct store *store = flow->shared->trust.store;
     enum store_validity of_all = store_validity_of(store, entry->generation, entry->subjects, entry->subject_count);
-    enum store_validity of_own = MUTANT("own-writes-ignored") ? STORE_VALID : store_validity_of(store, entry->generation, &own_subject, 1);
+    enum store_validity of_own =
+        MUTANT("own-writes-ignored") ? STORE_VALID : store_validity_of(store, entry->generation, &own_subject, 1);
 
     if (MUTANT("purge-ignored"))
         return STORE_VALID;
@@ -72,8 +73,7 @@ bool lookup_find(struct flow *flow, h2o_req_t *req, const struct cp_decision *de
         return is_found;
     if (look(flow, req, &keys->public_key, decision, keys, now_ms, &everybodys) && !everybodys.entry.is_negative &&
         cp_is_public_granted(decision, everybodys.entry.has_hint, everybodys.entry.hint_ttl_ms) &&
-        is_beside_first_page(flow, req, keys, &everybodys.entry) &&
-        (!is_found || everybodys.age.freshness < ret->age.freshness)) {
+        is_beside_first_page(flow, req, keys, &everybodys.entry) && (!is_found || everybodys.age.freshness < ret->age.freshness)) {
         *ret = everybodys;
         return true;
     }

@@ -83,8 +83,7 @@ void refresh_begin(struct flow *flow, h2o_req_t *req, struct wire_request *wire,
     struct buf body = {0};
     int64_t wait_ms;
 
-    if (flight_is_marked(flow, &pause, now_ms) || flight_is_marked(flow, name, now_ms) ||
-        !budget_enter(flow->shared->refreshes))
+    if (flight_is_marked(flow, &pause, now_ms) || flight_is_marked(flow, name, now_ms) || !budget_enter(flow->shared->refreshes))
         return;
     keys_add_subjects(flow, message, decision, definition, keys);
     memcpy(subjects, keys->subjects, keys->subject_count * sizeof(subjects[0]));
@@ -95,8 +94,7 @@ void refresh_begin(struct flow *flow, h2o_req_t *req, struct wire_request *wire,
         budget_leave(flow->shared->refreshes);
         return;
     }
-    if (make_body(message, &body, &own.id) != 0 ||
-        flow_ask_breaker(flow, message, now_ms, &plan.pass, &wait_ms) == BREAKER_OPEN) {
+    if (make_body(message, &body, &own.id) != 0 || flow_ask_breaker(flow, message, now_ms, &plan.pass, &wait_ms) == BREAKER_OPEN) {
         buf_done(&body);
         if (flight_close(flight))
             flight_land(flight, flight_outcome_new(FLIGHT_APART));
@@ -106,8 +104,10 @@ void refresh_begin(struct flow *flow, h2o_req_t *req, struct wire_request *wire,
     plan.has_pass = true;
     plan.flight = flight;
     plan.owner = caller_owner(&flow->trust, req, &caller->id);
-    own.head = wire_request_head(req, &(struct wire_head){.host = flow_host(flow, wire), .identity_encoding = true, .body_bytes = body.n, .has_own_body = true},
-                                 &own.head_bytes);
+    own.head = wire_request_head(
+        req,
+        &(struct wire_head){.host = flow_host(flow, wire), .identity_encoding = true, .body_bytes = body.n, .has_own_body = true},
+        &own.head_bytes);
     if (own.head == NULL)
         h2o_fatal("no memory");
     own.body = body.p;

@@ -152,8 +152,9 @@ static void refuse_origin(struct story *s)
 /* RFC 9111 5.2.1.7. */
 static void refuse_unless_cached(struct story *s)
 {
-    refuse(s, &(struct reply_error){
-                  .status = 504, .text = "the client wants only what is cached, and this is not", .reason = CP_REASON_ONLY_IF_CACHED});
+    refuse(s, &(struct reply_error){.status = 504,
+                                    .text = "the client wants only what is cached, and this is not",
+                                    .reason = CP_REASON_ONLY_IF_CACHED});
 }
 
 /* ---- ways upstream ------------------------------------------------------------------------------------------------------------- */
@@ -244,7 +245,8 @@ static void refresh(struct story *s)
     struct flight_name name;
 
     name_flight(s, &name);
-    refresh_begin(s->flow, s->req, &s->wire, &s->message, &s->caller, &s->definition, &s->decision, &s->keys, &name, s->plan.now_ms);
+    refresh_begin(s->flow, s->req, &s->wire, &s->message, &s->caller, &s->definition, &s->decision, &s->keys, &name,
+                  s->plan.now_ms);
 }
 
 /* ---- found ---------------------------------------------------------------------------------------------------------------------- */
@@ -436,8 +438,8 @@ static bool is_cancelled_here(struct story *s)
     const struct cp_json_node *id;
     uint8_t asked[16];
 
-    if (s->message.method != CP_METHOD_CANCELLED || s->message.kind != CP_KIND_NOTIFICATION ||
-        s->message.era != CP_ERA_LEGACY || !s->caller.id.has_session || s->message.is_malformed ||
+    if (s->message.method != CP_METHOD_CANCELLED || s->message.kind != CP_KIND_NOTIFICATION || s->message.era != CP_ERA_LEGACY ||
+        !s->caller.id.has_session || s->message.is_malformed ||
         (id = cp_json_member(s->message.doc, s->message.params, SPAN("requestId"))) == NULL)
         return false;
     caller_asked_name(&s->flow->trust, &s->caller.id, cp_json_raw(s->message.doc, id), asked);
@@ -531,5 +533,5 @@ bool request_can_stand_in(struct flow *flow, h2o_req_t *req)
     wire_request_read(req, &story.wire);
     cp_message_parse(&story.message, &flow->request_doc, (struct span){req->entity.base, req->entity.len});
     return decide(&story) && may_stand_in(&story, lookup_find(flow, req, &story.decision, &story.keys, &story.caller.id,
-                                                            story.plan.now_ms, &story.found));
+                                                              story.plan.now_ms, &story.found));
 }

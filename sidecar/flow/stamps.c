@@ -42,10 +42,9 @@ static void add_message(void *ctx, const struct cp_message *message)
     cp_decide(policy, message, &facts, &decision);
     if (!cp_may_write(message, &facts, &decision))
         return;
-    keys_add_subject(stamps->subjects, &stamps->count, cp_subject_of_principal(&adding->caller->id.principal),
-                     STORE_SUBJECT_ALL);
-    if (decision.rule != NULL &&
-        cp_tags_expand(decision.rule->invalidates, decision.rule->invalidate_count, message, &adding->flow->text, add_tag, adding) != 0)
+    keys_add_subject(stamps->subjects, &stamps->count, cp_subject_of_principal(&adding->caller->id.principal), STORE_SUBJECT_ALL);
+    if (decision.rule != NULL && cp_tags_expand(decision.rule->invalidates, decision.rule->invalidate_count, message,
+                                                &adding->flow->text, add_tag, adding) != 0)
         h2o_fatal("no memory");
 }
 
