@@ -35,18 +35,15 @@ _Static_assert(sizeof(struct generations_map) == GENERATIONS_FILE_BYTES, "the fi
 
 /* ---- the file ---- */
 
-/* Its blocks and its place in memory. */
-static int map_file(int fd, struct generations_map **ret)
+/* Its blocks and its place in memory; NULL and errno. */
+static struct generations_map *map_file(int fd)
 {
-    int r = posix_fallocate(fd, 0, GENERATIONS_FILE_BYTES);
+    void *map;
 
-    if (r != 0)
-        return -r;
-    void *map = mmap(NULL, GENERATIONS_FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-    if (map == MAP_FAILED)
-        return -errno;
-    *ret = map;
-    return 0;
+    if ((errno = posix_fallocate(fd, 0, GENERATIONS_FILE_BYTES)) != 0)
+        return NULL;
+    map = mmap(NULL, GENERATIONS_FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    return map == MAP_FAILED ? NULL : map;
 }
 
 static bool slot_is_sound(const struct slot *slot, uint64_t counter)
@@ -78,8 +75,9 @@ static int open_old(const char *path, const uint64_t *sum, struct generations_ma
 
     if (fd < 0 && errno != ENOENT && errno != ELOOP && errno != ENXIO && errno != EISDIR)
         return -errno;
-    if (fd >= 0 && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode) && stat.st_size == GENERATIONS_FILE_BYTES)
-        r = map_file(fd, &map);
+    if (fd >= 0 && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode) && stat.st_size == GENERATIONS_FILE_BYTES &&
+        (map = map_file(fd)) == NULL)
+        r = -errno;
     if (fd >= 0)
         close(fd);
     if (map != NULL && !is_sound(map, sum)) {
@@ -94,13 +92,15 @@ static int open_old(const char *path, const uint64_t *sum, struct generations_ma
 static int open_new(const char *path, struct generations_map **ret)
 {
     struct generations_map *map;
-    int fd, r;
+    int fd, r = 0;
 
     if (unlink(path) != 0 && errno != ENOENT)
         return -errno;
     if ((fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
         return -errno;
-    if ((r = map_file(fd, &map)) == 0) {
+    if ((map = map_file(fd)) == NULL) {
+        r = -errno;
+    } else {
         map->schema = GENERATIONS_SCHEMA;
         map->slot_count = GENERATIONS_SLOTS;
         r = RAND_bytes(map->id, sizeof(map->id)) == 1 ? 0 : -EIO;

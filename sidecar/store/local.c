@@ -420,10 +420,10 @@ static int get_inside(struct store_reader *reader, const struct cp_key *key, voi
     if ((record.body_bytes > 0 && (body = alloc(ctx, record.body_bytes)) == NULL) ||
         (subjects_bytes + record.name.n > 0 && (more = alloc(ctx, subjects_bytes + record.name.n)) == NULL))
         return ENOMEM;
-    if (subjects_bytes > 0)
+    if (more != NULL) {
         memcpy(more, record.subjects, subjects_bytes);
-    if (record.name.n > 0)
         memcpy(more + subjects_bytes, record.name.p, record.name.n);
+    }
     if ((r = copy_body(reader, &record, key->digest, body)) != 0)
         return r;
     *ret = (struct store_entry){
@@ -439,7 +439,7 @@ static int get_inside(struct store_reader *reader, const struct cp_key *key, voi
         .scope = record.scope,
         .method = record.method,
         .cost_ms = record.cost_ms,
-        .name = {record.name.n > 0 ? more + subjects_bytes : "", record.name.n},
+        .name = {more != NULL ? more + subjects_bytes : "", record.name.n},
         .generation = record.generation,
         .subjects = subjects_bytes > 0 ? (const uint64_t *)(void *)more : NULL,
         .subject_count = record.subject_count,

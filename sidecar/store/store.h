@@ -3,7 +3,8 @@
  * Always: one writer thread owns every write transaction; a read transaction lasts one copy and ends before anything is sent;
  * the environment never wedges, because it is capped by pages and bodies lie in chunks of one page, so that no run of free pages is needed;
  * whatever does not verify (schema, second digest, size, checksum) is a miss.
- * Layout: index digest -> entry record (msgpack) | body seq,chunk (big-endian, appended) -> bytes | expiry second,seq -> digest | meta. */
+ * Layout: index digest -> entry record (msgpack) | body seq,chunk (big-endian, appended) -> bytes | expiry second,seq -> digest | meta. Beside LMDB: what was
+ * purged, by subject; an entry is looked at together with it (store_validity_of). */
 #ifndef MCPCACHED_STORE_STORE_H
 #define MCPCACHED_STORE_STORE_H
 

@@ -3,7 +3,7 @@
  * length, its two meta pages and the generations are covered by sums of our own (state.h), records and bodies by theirs. The pages of LMDB's trees are covered by nothing:
  * LMDB believes them, and may end its process over them, by an assertion or by a fault, or turn in a circle. That is counted here, in children of our own, and bounded;
  * wrong bytes are not bounded but forbidden. And it must not go on for ever: whoever opens the store after such an end finds it empty, and lives.
- * Usage: damage [ROUNDS [SEED]] */
+ * Usage: damage [ROUNDS [SEED]]; with the address sanitizer, which would turn such an end into another, ASAN_OPTIONS=handle_segv=0:handle_sigbus=0:handle_abort=0 */
 #include "load.h"
 
 #include <signal.h>
