@@ -4,10 +4,14 @@
 #include "house.h"
 
 #include "sidecar/base/clock.h"
+#include "sidecar/flow/flight.h"
 #include "sidecar/flow/flow.h"
 #include "sidecar/flow/probe.h"
 #include "sidecar/flow/request.h"
 #include "sidecar/settings.h"
+#include "sidecar/trust/definitions.h"
+#include "sidecar/upstream/breaker.h"
+#include "sidecar/upstream/budget.h"
 #include "sidecar/wire/downstream.h"
 
 #include "fake_clock.h"
@@ -41,6 +45,8 @@ struct house {
     struct flow *flows[FLOWS_MAX];
     _Atomic int64_t challenged_ms;
     atomic_size_t open_streams, requests;
+    struct budget_retries retries;
+    struct budget_places refreshes;
     h2o_globalconf_t config;
     h2o_pathconf_t *path;
     size_t filters_size;
@@ -109,6 +115,8 @@ static bool open_store(struct house *h, const char *path, struct cp_error *error
 
 static void make_shared(struct house *h)
 {
+    budget_places_init(&h->refreshes, h->settings.max_refreshes);
+    budget_retries_init(&h->retries);
     h->shared = (struct flow_shared){
         .trust =
             {
@@ -118,12 +126,16 @@ static void make_shared(struct house *h)
                 .standings = standings_new(h->settings.max_sessions * 2),
                 .ended_sessions = standings_new(h->settings.max_sessions),
                 .proofs = proofs_new(h->settings.max_proofs),
+                .definitions = definitions_new(4096),
                 .rate = rate_new(h->settings.insert_rate),
                 .challenged_ms = &h->challenged_ms,
                 .allowed_origins = h->settings.allow_origin.items,
                 .allowed_origin_count = h->settings.allow_origin.count,
             },
         .probe_registry = probe_registry_new(),
+        .flight_registry = flight_registry_new(h->settings.max_flights, h->settings.max_waiters),
+        .breaker = breaker_new(4096),
+        .refreshes = &h->refreshes,
         .flows = h->flows,
         .open_streams = &h->open_streams,
         .upstream =
@@ -132,6 +144,7 @@ static void make_shared(struct house *h)
                 .connect_timeout_ms = h->settings.connect_timeout_ms,
                 .first_byte_timeout_ms = h->settings.first_byte_timeout_ms,
                 .keepalive_ms = h->settings.upstream_keepalive_ms,
+                .retries = &h->retries,
             },
         .host = strcmp(h->settings.upstream_host, "upstream") == 0 ? h->url.authority : SPAN_ABSENT,
         .max_entry_bytes = h->settings.max_entry_bytes,
@@ -143,6 +156,9 @@ static void make_shared(struct house *h)
 
 static void free_shared(struct house *h)
 {
+    flight_registry_free(h->shared.flight_registry);
+    breaker_free(h->shared.breaker);
+    definitions_free(h->shared.trust.definitions);
     probe_registry_free(h->shared.probe_registry);
     rate_free(h->shared.trust.rate);
     proofs_free(h->shared.trust.proofs);

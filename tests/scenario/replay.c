@@ -193,7 +193,7 @@ static void tell_line(struct telling *t)
         fail(t, "this is not understood: '%.*s'", (int)t->line->words[t->at].text.n, t->line->words[t->at].text.p);
 }
 
-/* What must be true of every story: each request that came has exactly one line in the log, and what clients were told is what the lines say. */
+/* What must be true of every story: each request that came has one line in the log (but for those whose clients left), and what clients were told is what the lines say. */
 static void check_log(struct telling *t)
 {
     size_t lines = 0, outcomes[CP_OUTCOME_COUNT] = {0};
@@ -206,7 +206,8 @@ static void check_log(struct telling *t)
         for (size_t o = 0; o != CP_OUTCOME_COUNT; ++o)
             outcomes[o] += span_eq(fake_log_field(i, SPAN("outcome")), span_of(cp_outcome_word((enum cp_outcome)o)));
     }
-    claim(t, lines == t->past_requests, "%zu requests came, and the log has %zu lines about requests", t->past_requests, lines);
+    claim(t, lines <= t->past_requests && lines + t->left >= t->past_requests,
+          "%zu requests came, and the log has %zu lines about requests", t->past_requests, lines);
     for (size_t o = 0; o != CP_OUTCOME_COUNT; ++o)
         claim(t, outcomes[o] >= t->outcomes[o], "%zu clients were told '%s', and the log says it %zu times", t->outcomes[o],
               cp_outcome_word((enum cp_outcome)o), outcomes[o]);
@@ -267,8 +268,10 @@ static int tell_story(const char *path, const char *directory, bool is_loud)
         printf("%s: it expects nothing, so it cannot fail\n", path);
         return 1;
     }
-    for (size_t i = 0; i != t->people_count; ++i)
+    for (size_t i = 0; i != t->people_count; ++i) {
+        t->left += t->people[i]->client.is_waiting;
         client_leave(&t->people[i]->client);
+    }
     if (t->house != NULL)
         settle(t);
     stop(t);

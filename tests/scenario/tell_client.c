@@ -562,7 +562,7 @@ static void expect_one(struct telling *t, struct person *p, const struct cache_s
 static void expect(struct telling *t, struct person *p)
 {
     struct client *c = &p->client;
-    bool so_far = take_words(t, "so", "far");
+    bool so_far = take_words(t, "so", "far"), any_id = take_words(t, "any", "id");
     struct cache_status cs;
     enum cp_outcome outcome;
 
@@ -571,7 +571,7 @@ static void expect(struct telling *t, struct person *p)
     CLAIM(c->has_head && (c->is_whole || so_far), "%s", c->is_cut ? "the connection was cut" : "no answer");
     read_cache_status(client_header(c, SPAN("cache-status")), &cs);
     /* whatever is expected: an answer is to whoever asked */
-    if (p->is_rpc && c->is_whole && c->head.status == 200 && c->body.n != 0 && !(has_word(t) && take_words(t, "any", "id")))
+    if (p->is_rpc && c->is_whole && c->head.status == 200 && c->body.n != 0 && !any_id)
         CLAIM(client_reply(c, buf_span(&p->id), &p->answer).p != NULL, "no reply with the id %.*s", (int)p->id.n, p->id.p);
     while (has_word(t))
         expect_one(t, p, &cs);
@@ -602,6 +602,7 @@ static void see(struct telling *t, struct person *p)
         if (!c->is_waiting)
             fail(t, "client %s waits for nothing", p->name);
         client_leave(c);
+        ++t->left;
     } else if (take_words(t, "stops", "reading")) {
         c->reads_nothing = true;
     } else if (take_words(t, "reads", "on")) {

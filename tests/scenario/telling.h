@@ -70,6 +70,7 @@ struct telling {
     size_t habit_count;
     bool something_happened; /* since it was last set to false */
     size_t expectations;
+    size_t left;                       /* clients that left while they waited */
     size_t outcomes[CP_OUTCOME_COUNT]; /* that clients were told */
     h2o_mem_pool_t pool;               /* texts made while telling */
 };
