@@ -101,6 +101,8 @@ void exchange_log(const struct exchange_note *n)
 /* The first that applies. */
 static enum cp_reason reason_of(const struct exchange *x)
 {
+    if (x->outcome == CP_OUTCOME_BYPASS || x->outcome == CP_OUTCOME_WRITE)
+        return x->bypass_reason;
     return x->find_reason != CP_REASON_NONE ? x->find_reason : x->reason;
 }
 
@@ -242,8 +244,11 @@ static void note_outcome(struct exchange *x, h2o_req_t *req)
 
 static void relay(struct exchange *x, struct span bytes)
 {
+    /* nobody who waits with a client waits for how fast it reads: what is larger is not shared anyway */
+    size_t backlog_max = x->flight != NULL ? x->flow->shared->max_entry_bytes + ENVELOPE_BYTES : BACKLOG_MAX;
+
     x->relayed_bytes += bytes.n;
-    if (x->client != NULL && downstream_write(x->client, bytes) > BACKLOG_MAX && x->call != NULL)
+    if (x->client != NULL && downstream_write(x->client, bytes) > backlog_max && x->call != NULL)
         upstream_call_pause(x->call);
 }
 
@@ -604,7 +609,9 @@ void exchange_dismiss(struct exchange *x)
     if (client == NULL)
         return;
     x->client = NULL;
-    if (x->has_head && !x->is_holding)
+    if (x->has_head && !x->is_holding && x->content_bytes != SIZE_MAX)
+        downstream_abort(client);
+    else if (x->has_head && !x->is_holding)
         downstream_end(client);
     else
         reply_nothing_send(downstream_take(client));

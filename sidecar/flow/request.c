@@ -232,8 +232,11 @@ static void name_flight(const struct story *s, struct flight_name *ret)
     if (keys->has_public && cp_is_public_granted(&s->decision, false, 0) &&
         admission_is_proven(&s->flow->trust, id, keys->grant, s->plan.now_ms)) {
         memcpy(ret->bytes, keys->public_key.digest, sizeof(ret->bytes));
+        memcpy(ret->mark, keys->public_key.digest, sizeof(ret->mark));
         return;
     }
+    for (size_t i = 0; i != sizeof(ret->mark); ++i)
+        ret->mark[i] = key.digest[i] ^ id->credential.bytes[i];
     cp_key_bind(&key, id->epochs[0]);
     cp_key_bind(&key, id->epochs[1]);
     for (size_t i = 0; i != sizeof(ret->bytes); ++i)
