@@ -11,11 +11,11 @@ enum count {
     COUNT_PROBE_ACCEPTED, /* of those: answered by a result */
     COUNT_REFUSED,        /* times that the upstream refused a credential (401, 403) */
     COUNT_SESSION_ENDED,
-    COUNT_REFRESHED,      /* background refreshes that were stored */
+    COUNT_REFRESHED, /* background refreshes that were stored */
     COUNT_REFRESH_FAILED,
-    COUNT_NOTICE,         /* the upstream said that something changed */
-    COUNT_STREAM_LOST,    /* upstream streams that ended by themselves */
-    COUNT_HIT_FOR_MISS,   /* questions whose answers turned out to be nobody else's */
+    COUNT_NOTICE,       /* the upstream said that something changed */
+    COUNT_STREAM_LOST,  /* upstream streams that ended by themselves */
+    COUNT_HIT_FOR_MISS, /* questions whose answers turned out to be nobody else's */
     COUNT_COUNT
 };
 

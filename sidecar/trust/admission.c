@@ -73,8 +73,7 @@ enum admission admission_of(struct trust *trust, const struct identity *id, cons
     if ((at_ms >= 0 && now_ms - at_ms < lease_ms) || MUTANT("lease-ignored"))
         return ADMISSION_PROVEN;
     /* a probe may have taken longer than the lease lasts; but it proves nothing of a session or credential that ended meanwhile */
-    if (was_probed &&
-        ((at_ms >= 0 && now_ms - at_ms < lease_ms + ADMISSION_PROBE_MS) || MUTANT("probe-always-true")))
+    if (was_probed && ((at_ms >= 0 && now_ms - at_ms < lease_ms + ADMISSION_PROBE_MS) || MUTANT("probe-always-true")))
         return ADMISSION_PROVEN;
     mute_name(id, name);
     at_ms = proofs_at(shared->proofs, name, id->epochs);

@@ -15,8 +15,7 @@ int trust_init(struct trust *trust, const struct trust_shared *shared)
     if ((r = cp_keyer_new(store_secret(shared->store), &trust->keyer)) != 0)
         store_reader_free(trust->reader);
     else
-        trust->tools_list_subject =
-            cp_subject_of(trust->keyer, CP_SUBJECT_LIST, span_of(cp_method_text(CP_METHOD_TOOLS_LIST)));
+        trust->tools_list_subject = cp_subject_of(trust->keyer, CP_SUBJECT_LIST, span_of(cp_method_text(CP_METHOD_TOOLS_LIST)));
     return r;
 }
 

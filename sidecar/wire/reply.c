@@ -118,10 +118,19 @@ static const char *status_text(int status)
         int status;
         const char *text;
     } texts[] = {
-        {400, "Bad Request"},       {403, "Forbidden"},          {408, "Request Timeout"},
-        {404, "Not Found"},         {413, "Content Too Large"},  {417, "Expectation Failed"},
-        {422, "Unprocessable Content"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
-        {501, "Not Implemented"},   {502, "Bad Gateway"},        {503, "Service Unavailable"},
+        {400, "Bad Request"},
+        {403, "Forbidden"},
+        {408, "Request Timeout"},
+        {404, "Not Found"},
+        {413, "Content Too Large"},
+        {417, "Expectation Failed"},
+        {422, "Unprocessable Content"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
         {504, "Gateway Timeout"},
     };
 
@@ -136,8 +145,11 @@ void reply_shared_error_send(h2o_req_t *req, int status, struct span id, struct 
     static h2o_generator_t generator = {NULL, NULL};
     h2o_mem_pool_t *pool = &req->pool;
     h2o_iovec_t bufs[5] = {
-        h2o_iovec_init(H2O_STRLIT("{\"jsonrpc\":\"2.0\",\"id\":")), h2o_iovec_init(id.p, id.n),
-        h2o_iovec_init(H2O_STRLIT(",\"error\":")), h2o_iovec_init(error.p, error.n), h2o_iovec_init(H2O_STRLIT("}")),
+        h2o_iovec_init(H2O_STRLIT("{\"jsonrpc\":\"2.0\",\"id\":")),
+        h2o_iovec_init(id.p, id.n),
+        h2o_iovec_init(H2O_STRLIT(",\"error\":")),
+        h2o_iovec_init(error.p, error.n),
+        h2o_iovec_init(H2O_STRLIT("}")),
     };
     size_t total = 0;
 

@@ -16,7 +16,7 @@ enum reply_how {
 
 struct reply_hit {
     enum reply_how how;
-    int failed_status; /* STANDS_IN: of the failed fetch */
+    int failed_status;         /* STANDS_IN: of the failed fetch */
     struct span id;            /* raw token of the request */
     struct span result;        /* stored bytes; must live as long as the request */
     size_t ttl_start, ttl_end; /* the ttlMs value in result; equal: none */
