@@ -29,8 +29,27 @@ static enum cp_annotation annotation_of(const struct cp_json_doc *doc, const str
     return is_said(destructive) && destructive->type != CP_JSON_FALSE ? CP_ANNOTATION_VETO : CP_ANNOTATION_NONE;
 }
 
+struct telling {
+    struct cp_json_doc *doc;
+    struct buf *scratch;
+    cp_definition_fn fn;
+    void *ctx;
+    bool vetoes_only;
+    bool saw_veto, saw_other;
+};
+
+static void tell_one(struct telling *telling, const struct cp_definition *definition)
+{
+    bool is_veto = definition->annotation == CP_ANNOTATION_VETO;
+
+    telling->saw_veto |= is_veto;
+    telling->saw_other |= !is_veto;
+    if (is_veto || !telling->vetoes_only)
+        telling->fn(telling->ctx, definition);
+}
+
 /* What cannot be read, under every name that it might have. */
-static int tell_unreadable(struct span tool, struct buf *scratch, cp_definition_fn fn, void *ctx)
+static int tell_unreadable(struct telling *telling, struct span tool)
 {
     struct cp_definition definition = {.annotation = CP_ANNOTATION_VETO, .canonical = tool};
     struct span name, value, raw;
@@ -41,15 +60,16 @@ static int tell_unreadable(struct span tool, struct buf *scratch, cp_definition_
     while (loose_member(&inside, &name, &value)) {
         if (!loose_is(name, SPAN("name")) || !loose_string(value, &raw))
             continue;
-        if (loose_text(raw, scratch, &definition.name) != 0)
+        if (loose_text(raw, telling->scratch, &definition.name) != 0)
             return -ENOMEM;
-        fn(ctx, &definition);
+        tell_one(telling, &definition);
     }
     return 0;
 }
 
-static int tell(struct span tool, struct cp_json_doc *doc, struct buf *scratch, cp_definition_fn fn, void *ctx)
+static int tell(struct telling *telling, struct span tool)
 {
+    struct cp_json_doc *doc = telling->doc;
     struct cp_json_limits limits = cp_json_strict;
     const struct cp_json_node *name;
     struct cp_definition definition;
@@ -60,7 +80,7 @@ static int tell(struct span tool, struct cp_json_doc *doc, struct buf *scratch, 
     if (status == CP_JSON_NOMEM)
         return -ENOMEM;
     if (status != CP_JSON_OK)
-        return tell_unreadable(tool, scratch, fn, ctx);
+        return tell_unreadable(telling, tool);
     name = cp_json_member(doc, cp_json_root(doc), SPAN("name"));
     if (name == NULL || name->type != CP_JSON_STRING)
         return 0;
@@ -68,16 +88,15 @@ static int tell(struct span tool, struct cp_json_doc *doc, struct buf *scratch, 
     if (definition.name.p == NULL)
         return -ENOMEM;
     definition.annotation = annotation_of(doc, cp_json_root(doc));
-    scratch->n = 0;
-    if (cp_canonical(doc, cp_json_root(doc), NULL, 0, scratch) != 0)
+    telling->scratch->n = 0;
+    if (cp_canonical(doc, cp_json_root(doc), NULL, 0, telling->scratch) != 0)
         return -ENOMEM;
-    definition.canonical = buf_span(scratch);
-    fn(ctx, &definition);
+    definition.canonical = buf_span(telling->scratch);
+    tell_one(telling, &definition);
     return 0;
 }
 
-int cp_definitions_read(const struct cp_answer *answer, struct cp_json_doc *scratch_doc, struct buf *scratch, cp_definition_fn fn,
-                        void *ctx)
+static int tell_all(struct telling *telling, const struct cp_answer *answer)
 {
     struct span name, value, tool;
     struct loose result, tools;
@@ -89,7 +108,19 @@ int cp_definitions_read(const struct cp_answer *answer, struct cp_json_doc *scra
         if (!loose_is(name, SPAN("tools")) || !loose_open(value, '[', &tools))
             continue;
         while (r == 0 && loose_element(&tools, &tool))
-            r = tell(tool, scratch_doc, scratch, fn, ctx);
+            r = tell(telling, tool);
     }
     return r;
+}
+
+int cp_definitions_read(const struct cp_answer *answer, struct cp_json_doc *scratch_doc, struct buf *scratch, cp_definition_fn fn,
+                        void *ctx)
+{
+    struct telling telling = {.doc = scratch_doc, .scratch = scratch, .fn = fn, .ctx = ctx};
+    int r = tell_all(&telling, answer);
+
+    if (r != 0 || !telling.saw_veto || !telling.saw_other)
+        return r;
+    telling.vetoes_only = true;
+    return tell_all(&telling, answer);
 }

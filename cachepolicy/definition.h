@@ -21,7 +21,8 @@ struct cp_definition {
 
 typedef void (*cp_definition_fn)(void *ctx, const struct cp_definition *definition);
 
-/* Calls fn for each tool of a tools/list result, in its order; one name twice is told twice. A tool object that cannot be read without doubt (a name twice
+/* Calls fn for each tool of a tools/list result, in its order, and at the end once more for those with a VETO, so that of one name twice the veto is the last
+ * word. A tool object that cannot be read without doubt (a name twice
  * in it, a lone surrogate, too deep) is told as VETO under each name it might have; without a name it is passed over. answer: readable, of any text that still
  * stands; scratch_doc is not the doc that it was read with. 0, or -ENOMEM: fn was perhaps not called for all. */
 int cp_definitions_read(const struct cp_answer *answer, struct cp_json_doc *scratch_doc, struct buf *scratch, cp_definition_fn fn,

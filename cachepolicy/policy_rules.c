@@ -226,8 +226,8 @@ static const struct cp_class *find_class(struct cp_reader *reader, const struct 
 /* A write is never cached, so most of what a rule can say is a misunderstanding in one. */
 static void check_write(struct cp_reader *reader, const struct draft *draft)
 {
-    static const int senseless[] = {TTL,          GRACE,          STALE_IF_ERROR, SCOPE, KEY, DESPITE_ANNOTATIONS,
-                                    NEGATIVE_TTL, CLIENT_CONTROL, SHARED_TIER};
+    static const int senseless[] = {TTL,     GRACE,        STALE_IF_ERROR, SCOPE,      KEY, DESPITE_ANNOTATIONS,
+                                    TIMEOUT, NEGATIVE_TTL, CLIENT_CONTROL, SHARED_TIER};
 
     for (size_t i = 0; i < COUNT(senseless); i++) {
         const struct cp_tree_node *node = draft->found[senseless[i]];
@@ -250,7 +250,7 @@ static void check_write(struct cp_reader *reader, const struct draft *draft)
 
 static void check_not_off(struct cp_reader *reader, const struct draft *draft)
 {
-    static const int senseless[] = {GRACE, STALE_IF_ERROR, SCOPE, TAGS, NEGATIVE_TTL};
+    static const int senseless[] = {GRACE, STALE_IF_ERROR, SCOPE, TAGS, TIMEOUT, NEGATIVE_TTL};
     const char *const *keys = draft->kind == CP_PATTERN_TOOL ? tool_keys : resource_keys;
 
     for (size_t i = 0; i < COUNT(senseless); i++) {

@@ -103,6 +103,17 @@ static void all_tools_are_told_in_their_order(void **state)
                         "=none {\"name\":\"\"}\n");
 }
 
+/* Whoever remembers by name remembers the veto. */
+static void of_one_name_twice_the_veto_is_the_last_word(void **state)
+{
+#define A "{\"name\":\"a\"}"
+#define V "{\"annotations\":{\"readOnlyHint\":false},\"name\":\"a\"}"
+    (void)state;
+    assert_string_equal(read_list("{\"tools\":[" V "," A "]}"), "a=veto " V "\na=none " A "\na=veto " V "\n");
+    assert_string_equal(read_list("{\"tools\":[" A "," V "]}"), "a=none " A "\na=veto " V "\na=veto " V "\n");
+    assert_string_equal(read_list("{\"tools\":[" V "]}"), "a=veto " V "\n");
+}
+
 static void what_cannot_be_read_without_doubt_is_vetoed(void **state)
 {
     (void)state;
@@ -110,7 +121,9 @@ static void what_cannot_be_read_without_doubt_is_vetoed(void **state)
         read_list("{\"tools\":[{\"name\":\"a\",\"name\":\"\\u0062\",\"annotations\":{\"readOnlyHint\":true}},{\"name\":\"c\"}]}"),
         "a=veto {\"name\":\"a\",\"name\":\"\\u0062\",\"annotations\":{\"readOnlyHint\":true}}\n"
         "b=veto {\"name\":\"a\",\"name\":\"\\u0062\",\"annotations\":{\"readOnlyHint\":true}}\n"
-        "c=none {\"name\":\"c\"}\n");
+        "c=none {\"name\":\"c\"}\n"
+        "a=veto {\"name\":\"a\",\"name\":\"\\u0062\",\"annotations\":{\"readOnlyHint\":true}}\n"
+        "b=veto {\"name\":\"a\",\"name\":\"\\u0062\",\"annotations\":{\"readOnlyHint\":true}}\n");
     assert_string_equal(read_list("{\"tools\":[{\"name\":\"a\",\"annotations\":{\"readOnlyHint\":false,\"readOnlyHint\":true}}]}"),
                         "a=veto {\"name\":\"a\",\"annotations\":{\"readOnlyHint\":false,\"readOnlyHint\":true}}\n");
     assert_string_equal(read_list("{\"tools\":[{\"name\":\"a\",\"x\":\"\\ud800\"},{\"x\":\"\\ud800\"}]}"),
@@ -168,6 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(annotations_are_read),
         cmocka_unit_test(all_tools_are_told_in_their_order),
+        cmocka_unit_test(of_one_name_twice_the_veto_is_the_last_word),
         cmocka_unit_test(what_cannot_be_read_without_doubt_is_vetoed),
         cmocka_unit_test(a_deep_schema_is_a_schema),
         cmocka_unit_test(an_error_or_what_is_no_answer_defines_nothing),

@@ -148,7 +148,7 @@ static void rules_are_read(void **state)
                    "    timeout: 20s\n"
                    "    negative_ttl: 2s\n"
                    "    mode: observe\n"
-                   "  - { name: 'transfer*', class: write, invalidates: ['account:{/from}', 'account:{/to}'], timeout: 1m }\n"
+                   "  - { name: 'transfer*', class: write, invalidates: ['account:{/from}', 'account:{/to}'] }\n"
                    "  - { name: own_class, class: prices }\n"
                    "  - { name: own_ttl, class: prices, ttl: 1s, grace: 0 }\n"
                    "  - { name: redefined, class: realtime }\n"
@@ -195,7 +195,7 @@ static void rules_are_read(void **state)
     assert_int_equal(r->kind, CP_TOOL_WRITE);
     assert_int_equal(r->ttl_mode, CP_TTL_OFF);
     assert_int_equal(r->invalidate_count, 2);
-    assert_int_equal(r->timeout_ms, 60000);
+    assert_int_equal(r->timeout_ms, 0);
     assert_false(r->observe);
     assert_true(r->client_control);
     assert_int_equal(r->shared_tier, CP_SHARED_PUBLIC);
@@ -374,6 +374,8 @@ static void mistakes_are_named_with_their_place(void **state)
         {TOOLS "ttl: 1s, negative_ttl: 5001ms }\n", 3, 39, "'negative_ttl' of 'x' is more than 5s"},
         {TOOLS "ttl: 1s, negative_ttl: 5 }\n", 3, 39, "has no unit"},
         {TOOLS "ttl: off, negative_ttl: 1s }\n", 3, 26, "'negative_ttl' has no meaning in 'x': its ttl is off"},
+        {TOOLS "class: write, timeout: 1s }\n", 3, 30, "'timeout' has no meaning"},
+        {TOOLS "ttl: off, timeout: 1s }\n", 3, 26, "'timeout' has no meaning in 'x': its ttl is off"},
         {TOOLS "class: write, negative_ttl: 1s }\n", 3, 30, "'negative_ttl' has no meaning"},
         {TOOLS "class: write, despite_annotations: true }\n", 3, 30, "'despite_annotations' has no meaning"},
         {TOOLS "ttl: 1s }\n  - { name: x, ttl: 2s }\n", 4, 13, "unreachable: 'x' on line 3 matches first"},
