@@ -69,7 +69,8 @@ test('case 14: a hit states what is left of ttlMs; an entry ends with its ttlMs'
         assert.ok(left >= 60_000 - oldest() - TICK_MS, `${left} after ${oldest()} ms (${between} before the wait)`);
         assert.ok(Number(hit.header('age')) >= 1 && Number(hit.header('age')) <= oldest() / 1000, `Age ${hit.header('age')}`);
         const ttl = Number(/^mcpcached; hit; ttl=(\d+)$/.exec(hit.header('cache-status'))[1]);
-        assert.ok(Math.abs(ttl - left / 1000) <= 1, `ttl=${ttl} and ttlMs ${left}`);
+        // the sidecar's own end comes up to a tenth of the lifetime before the server's, never behind it
+        assert.ok(ttl <= left / 1000 + 1 && ttl >= left / 1000 - 6 - 1, `ttl=${ttl} and ttlMs ${left}`);
     }
     await stand.expect('miss', readResource('doc://14-short'), 'its second is over');
     await stand.expect('miss', readResource('ttl://14-short'), 'the policy only caps what the server says');
