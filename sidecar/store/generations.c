@@ -162,6 +162,11 @@ static struct slot *slot_of(struct generations_map *map, uint64_t subject)
     return subject == STORE_SUBJECT_ALL ? &map->all : &map->slots[subject % GENERATIONS_SLOTS];
 }
 
+bool generations_is_one(uint64_t a, uint64_t b)
+{
+    return a == b || (a != STORE_SUBJECT_ALL && b != STORE_SUBJECT_ALL && a % GENERATIONS_SLOTS == b % GENERATIONS_SLOTS);
+}
+
 uint64_t generations_now(const struct generations *generations)
 {
     return atomic_load(&generations->map->counter);

@@ -36,6 +36,9 @@ int generations_close(struct generations *generations, uint64_t *ret_sum);
 /* Random, made with the file: whoever keeps it knows the file again. GENERATIONS_ID_BYTES, borrowed. */
 const uint8_t *generations_id(const struct generations *generations);
 
+/* Whether what has the one subject is always purged together with what has the other. */
+bool generations_is_one(uint64_t a, uint64_t b);
+
 /* As store_generation, store_raise, store_validity_of. */
 uint64_t generations_now(const struct generations *generations);
 uint64_t generations_raise(struct generations *generations, uint64_t subject, enum store_raise how);

@@ -354,9 +354,9 @@ static bool row_is_result(const MDB_val *v, struct entry_record *ret)
     return entry_parse((struct span){v->mv_data, v->mv_size}, ret) == ENTRY_OK && ret->method != CP_METHOD_INITIALIZE;
 }
 
-static bool is_purged(const struct rows *rows, const struct entry_record *record)
+static enum store_validity validity_of(const struct rows *rows, const struct entry_record *record)
 {
-    return generations_validity(rows->generations, record->generation, record->subjects, record->subject_count) == STORE_PURGED;
+    return generations_validity(rows->generations, record->generation, record->subjects, record->subject_count);
 }
 
 int rows_delete_purged(const struct rows *rows, MDB_txn *txn, struct rows_place *place, unsigned *steps, struct rows_change *change)
@@ -371,7 +371,7 @@ int rows_delete_purged(const struct rows *rows, MDB_txn *txn, struct rows_place 
         return r;
     for (r = place_move(cursor, true, place, &v); r == 0 && *steps > 0; r = place_move(cursor, false, place, &v)) {
         --*steps;
-        if ((found = row_is_result(&v, &record) && is_purged(rows, &record)))
+        if ((found = row_is_result(&v, &record) && validity_of(rows, &record) == STORE_PURGED))
             break;
     }
     mdb_cursor_close(cursor);
@@ -391,7 +391,36 @@ static bool has_subject(const struct entry_record *record, uint64_t subject)
     return i < record->subject_count || subject == STORE_SUBJECT_ALL;
 }
 
-int rows_count(const struct rows *rows, MDB_txn *txn, struct rows_place *place, unsigned steps, const uint64_t *subjects, size_t n,
+static bool is_raised_with(const struct entry_record *record, uint64_t subject)
+{
+    size_t i = 0;
+
+    while (i < record->subject_count && !generations_is_one(record->subjects[i], subject))
+        ++i;
+    return i < record->subject_count || subject == STORE_SUBJECT_ALL;
+}
+
+static bool is_wanted(const struct rows *rows, const struct entry_record *record, const struct rows_wanted *wanted)
+{
+    size_t i = 0, n = wanted->subject_count;
+
+    if (record->seq < wanted->seq_min || record->seq > wanted->seq_max || record->generation > wanted->generation_max)
+        return false;
+    if (wanted->is_any) {
+        while (i < n && !is_raised_with(record, wanted->subjects[i]))
+            ++i;
+        if (i == n)
+            return false;
+    } else {
+        while (i < n && has_subject(record, wanted->subjects[i]))
+            ++i;
+        if (i < n)
+            return false;
+    }
+    return validity_of(rows, record) <= wanted->validity_max;
+}
+
+int rows_count(const struct rows *rows, MDB_txn *txn, struct rows_place *place, unsigned steps, const struct rows_wanted *wanted,
                uint64_t *entries, uint64_t *bytes)
 {
     MDB_cursor *cursor;
@@ -402,12 +431,7 @@ int rows_count(const struct rows *rows, MDB_txn *txn, struct rows_place *place, 
         return r;
     for (r = place_move(cursor, true, place, &v); r == 0 && steps > 0; r = place_move(cursor, false, place, &v), --steps) {
         struct entry_record record;
-        size_t i = 0;
-        if (!row_is_result(&v, &record))
-            continue;
-        while (i < n && has_subject(&record, subjects[i]))
-            ++i;
-        if (i < n || is_purged(rows, &record))
+        if (!row_is_result(&v, &record) || !is_wanted(rows, &record, wanted))
             continue;
         ++*entries;
         *bytes += record.body_bytes;

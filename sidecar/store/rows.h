@@ -55,8 +55,17 @@ int rows_delete_expired(const struct rows *rows, MDB_txn *txn, int64_t now_ms, s
  * there is none up to the end. */
 int rows_delete_purged(const struct rows *rows, MDB_txn *txn, struct rows_place *place, unsigned *steps,
                        struct rows_change *change);
-/* Adds up the entries that have all n subjects and are not purged, in at most `steps` rows from *place on, and moves *place behind them. MDB_NOTFOUND: to the end. */
-int rows_count(const struct rows *rows, MDB_txn *txn, struct rows_place *place, unsigned steps, const uint64_t *subjects, size_t n,
+/* Which entries a count is of. */
+struct rows_wanted {
+    const uint64_t *subjects;
+    size_t subject_count;
+    bool
+        is_any; /* one of these subjects, or one that is only ever purged together with it, is enough; false: all of them are needed */
+    enum store_validity validity_max;
+    uint64_t seq_min, seq_max, generation_max;
+};
+/* Adds up the wanted entries, in at most `steps` rows from *place on, and moves *place behind them. MDB_NOTFOUND: to the end. */
+int rows_count(const struct rows *rows, MDB_txn *txn, struct rows_place *place, unsigned steps, const struct rows_wanted *wanted,
                uint64_t *entries, uint64_t *bytes);
 /* Pages in use by all dbis and LMDB's own two and free list. */
 int rows_pages(const struct rows *rows, MDB_txn *txn, uint64_t *ret_pages, uint64_t *ret_entries);

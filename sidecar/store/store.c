@@ -389,25 +389,109 @@ enum store_validity store_validity_of(const struct store *store, uint64_t genera
     return validity;
 }
 
-uint64_t store_count(struct store *store, const uint64_t *subjects, size_t n, uint64_t *ret_bytes)
+/* Adds up what is wanted, in read transactions of bounded length. */
+static uint64_t count(struct store *store, const struct rows_wanted *wanted, uint64_t *bytes)
 {
     enum { STEPS_MAX = 2048 }; /* some hundred microseconds: a read transaction pins the pages that are freed meanwhile */
     struct rows_place place = {0};
-    uint64_t entries = 0, bytes = 0;
+    uint64_t entries = 0;
     int r = 0;
 
-    writer_flush(store->writer);
     pthread_mutex_lock(&store->counting);
     fault_enter(&store->mark);
     while (r == 0 && !atomic_load_explicit(&store->local.is_broken, memory_order_acquire)) {
         MDB_txn *txn;
         if ((r = mdb_txn_begin(store->local.env, NULL, MDB_RDONLY, &txn)) == 0) {
-            r = rows_count(&store->local.rows, txn, &place, STEPS_MAX, subjects, n, &entries, &bytes);
+            r = rows_count(&store->local.rows, txn, &place, STEPS_MAX, wanted, &entries, bytes);
             mdb_txn_abort(txn);
         }
     }
     fault_leave();
     pthread_mutex_unlock(&store->counting);
+    return entries;
+}
+
+/* The seq above all that is committed; 1 when that cannot be told. */
+static uint64_t next_seq(struct store *store)
+{
+    uint64_t seq = 1;
+    MDB_txn *txn;
+
+    pthread_mutex_lock(&store->counting);
+    fault_enter(&store->mark);
+    if (!atomic_load_explicit(&store->local.is_broken, memory_order_acquire) &&
+        mdb_txn_begin(store->local.env, NULL, MDB_RDONLY, &txn) == 0) {
+        rows_next_seq(&store->local.rows, txn, &seq);
+        mdb_txn_abort(txn);
+    }
+    fault_leave();
+    pthread_mutex_unlock(&store->counting);
+    return seq;
+}
+
+/* What is queued counts, too. */
+static uint64_t count_all(struct store *store, const struct rows_wanted *wanted, uint64_t *ret_bytes)
+{
+    uint64_t entries, bytes = 0;
+
+    writer_flush(store->writer);
+    entries = count(store, wanted, &bytes);
+    *ret_bytes = bytes;
+    return entries;
+}
+
+uint64_t store_count(struct store *store, const uint64_t *subjects, size_t n, uint64_t *ret_bytes)
+{
+    struct rows_wanted wanted = {
+        .subjects = subjects,
+        .subject_count = n,
+        .validity_max = STORE_SOFT_PURGED,
+        .seq_max = UINT64_MAX,
+        .generation_max = UINT64_MAX,
+    };
+
+    return count_all(store, &wanted, ret_bytes);
+}
+
+/* What a raise would change. */
+static struct rows_wanted wanted_by_raise(const uint64_t *subjects, size_t n, enum store_raise how)
+{
+    return (struct rows_wanted){
+        .subjects = subjects,
+        .subject_count = n,
+        .is_any = true,
+        .validity_max = how == STORE_RAISE_HARD ? STORE_SOFT_PURGED : STORE_VALID,
+        .seq_max = UINT64_MAX,
+        .generation_max = UINT64_MAX,
+    };
+}
+
+uint64_t store_count_any(struct store *store, const uint64_t *subjects, size_t n, enum store_raise how, uint64_t *ret_bytes)
+{
+    struct rows_wanted wanted = wanted_by_raise(subjects, n, how);
+
+    return count_all(store, &wanted, ret_bytes);
+}
+
+uint64_t store_purge(struct store *store, const uint64_t *subjects, size_t n, enum store_raise how, uint64_t *ret_bytes)
+{
+    struct rows_wanted wanted = wanted_by_raise(subjects, n, how);
+    uint64_t seq, entries, bytes = 0;
+
+    writer_flush(store->writer);
+    seq = next_seq(store);
+    wanted.seq_max = seq - 1;
+    entries = count(store, &wanted, &bytes);
+    /* what is still queued when a raise comes is never written */
+    writer_flush(store->writer);
+    for (size_t i = 0; i < n; ++i)
+        wanted.generation_max = store_raise(store, subjects[i], how) - 1;
+    if (n > 0 && next_seq(store) != seq) {
+        wanted.seq_min = seq;
+        wanted.seq_max = UINT64_MAX;
+        wanted.validity_max = STORE_PURGED;
+        entries += count(store, &wanted, &bytes);
+    }
     *ret_bytes = bytes;
     return entries;
 }

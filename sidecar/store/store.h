@@ -113,6 +113,12 @@ enum store_validity store_validity_of(const struct store *store, uint64_t genera
 /* How many entries have all n subjects (every entry has STORE_SUBJECT_ALL) and are not purged hard by now; *ret_bytes: their bodies. Waits for what is queued, then
  * reads in bounded steps: not for loops. Entries of method CP_METHOD_INITIALIZE are no results: never counted. Thread: any. */
 uint64_t store_count(struct store *store, const uint64_t *subjects, size_t n, uint64_t *ret_bytes);
+/* How many entries a raise of all n subjects would change: those that have any of them (or one that is only ever purged together with it) and are not purged that way
+ * by now. The rest is as of store_count. */
+uint64_t store_count_any(struct store *store, const uint64_t *subjects, size_t n, enum store_raise how, uint64_t *ret_bytes);
+/* Raises all n subjects and tells how many entries that changed. They are counted before, because what is purged is soon stored anew, and what is stored while they are
+ * counted is added: not fewer than were there, but one that was replaced meanwhile may count twice. Waits and reads as store_count. Thread: any. */
+uint64_t store_purge(struct store *store, const uint64_t *subjects, size_t n, enum store_raise how, uint64_t *ret_bytes);
 /* Asks the writer to delete, in bounded steps, what is purged hard; after a raise it does so by itself within some ten seconds. Never of method
  * CP_METHOD_INITIALIZE. Thread: any. */
 void store_reclaim(struct store *store);

@@ -547,6 +547,107 @@ static void the_count_is_of_what_a_purge_would_take(void **state)
     assert_int_equal(count_of(room, &all, 1, 0), 0);
 }
 
+static uint64_t count_any_of(struct room *room, const uint64_t *subjects, size_t n, enum store_raise how, uint64_t bytes)
+{
+    uint64_t seen_bytes = 99, count = store_count_any(room->store, subjects, n, how, &seen_bytes);
+    assert_int_equal(seen_bytes, bytes);
+    return count;
+}
+
+static uint64_t purge_of(struct room *room, const uint64_t *subjects, size_t n, enum store_raise how, uint64_t bytes)
+{
+    uint64_t seen_bytes = 99, count = store_purge(room->store, subjects, n, how, &seen_bytes);
+    assert_int_equal(seen_bytes, bytes);
+    return count;
+}
+
+/* Several names mean that each is purged: who has two of them counts once; the count of a dry run is that of the purge. */
+static void a_purge_counts_what_has_any_of_its_subjects(void **state)
+{
+    struct room *room = *state;
+    uint64_t both[] = {TOOL, TAG}, all = STORE_SUBJECT_ALL, other = OTHER, all_and_other[] = {STORE_SUBJECT_ALL, OTHER};
+
+    room_open(room);
+    assert_int_equal(count_any_of(room, &all, 1, STORE_RAISE_HARD, 0), 0);
+    for (unsigned i = 0; i < 12; ++i) /* nothing; the tool; the tool and the tag; another one */
+        assert_true(put_thing(room, &(struct thing){i, 100 + i, 0, i % 4 == 3 ? &other : both, i % 4 == 3 ? 1 : i % 4, 0}));
+    assert_true(put_thing(room, &(struct thing){12, 1000, 0, both, 2, CP_METHOD_INITIALIZE}));
+    assert_int_equal(count_any_of(room, both, 0, STORE_RAISE_HARD, 0), 0);
+    assert_int_equal(count_any_of(room, both + 1, 1, STORE_RAISE_HARD, 102 + 106 + 110), 3);
+    assert_int_equal(count_any_of(room, both, 2, STORE_RAISE_HARD, 101 + 102 + 105 + 106 + 109 + 110), 6);
+    assert_int_equal(count_any_of(room, all_and_other, 2, STORE_RAISE_HARD, 1266), 12);
+    assert_int_equal(count_any_of(room, both, 2, STORE_RAISE_SOFT, 633), 6);
+    assert_true(is_valid(room, 2));
+    /* what is stale is not made stale again, and a hard purge takes it nevertheless */
+    assert_int_equal(purge_of(room, both + 1, 1, STORE_RAISE_SOFT, 318), 3);
+    assert_int_equal(purge_of(room, both + 1, 1, STORE_RAISE_SOFT, 0), 0);
+    assert_int_equal(count_any_of(room, both, 2, STORE_RAISE_SOFT, 101 + 105 + 109), 3);
+    assert_int_equal(purge_of(room, both, 2, STORE_RAISE_HARD, 633), 6);
+    assert_int_equal(purge_of(room, both, 2, STORE_RAISE_HARD, 0), 0);
+    assert_int_equal(purge_of(room, both, 2, STORE_RAISE_SOFT, 0), 0);
+    assert_false(is_valid(room, 2));
+    assert_true(is_valid(room, 3));
+    assert_int_equal(purge_of(room, NULL, 0, STORE_RAISE_HARD, 0), 0);
+    assert_true(put_now(room, 2, 50, TAG));
+    assert_int_equal(purge_of(room, all_and_other, 2, STORE_RAISE_HARD, 1266 - 633 + 50), 7);
+    assert_int_equal(purge_of(room, &all, 1, STORE_RAISE_HARD, 0), 0);
+}
+
+/* Subjects that share a place are purged together, so they are counted together. */
+static void a_purge_counts_what_it_takes_too_much(void **state)
+{
+    struct room *room = *state;
+    uint64_t same_place = TAG + GENERATIONS_SLOTS;
+
+    room_open(room);
+    assert_true(put_now(room, 1, 10, TAG));
+    assert_true(put_now(room, 2, 20, OTHER));
+    assert_int_equal(count_any_of(room, &same_place, 1, STORE_RAISE_HARD, 10), 1);
+    assert_int_equal(purge_of(room, &same_place, 1, STORE_RAISE_HARD, 10), 1);
+    assert_false(is_valid(room, 1));
+    assert_true(is_valid(room, 2));
+}
+
+struct filler {
+    struct room *room;
+    atomic_bool is_done;
+    unsigned put; /* its own until it has ended */
+};
+
+static void *fill(void *arg)
+{
+    struct filler *filler = arg;
+
+    while (!atomic_load(&filler->is_done)) {
+        put_now(filler->room, filler->put++, 1, TAG);
+        store_flush(filler->room->store);
+    }
+    return NULL;
+}
+
+/* Purges in a row, while entries are stored: together they count every one of them. */
+static void a_purge_counts_what_is_stored_meanwhile(void **state)
+{
+    enum { BEFORE = 8000, PURGES = 20 };
+    struct room *room = *state;
+    struct filler filler = {.room = room, .put = BEFORE};
+    uint64_t all = STORE_SUBJECT_ALL, counted = 0, bytes;
+    pthread_t thread;
+
+    room_open_sized(room, 64 * MIB, 0);
+    for (unsigned i = 0; i < BEFORE; ++i)
+        assert_true(put_now(room, i, 1, TAG));
+    assert_int_equal(pthread_create(&thread, NULL, fill, &filler), 0);
+    for (unsigned i = 0; i < PURGES; ++i)
+        counted += store_purge(room->store, &all, 1, STORE_RAISE_HARD, &bytes);
+    atomic_store(&filler.is_done, true);
+    pthread_join(thread, NULL);
+    counted += store_purge(room->store, &all, 1, STORE_RAISE_HARD, &bytes);
+    assert_true(counted <= filler.put);
+    /* what is just being stored at the moment of a raise is never written */
+    assert_true(counted + PURGES >= filler.put);
+}
+
 static void the_count_goes_on_over_many_steps(void **state)
 {
     enum { ENTRIES = 5000 };
@@ -896,6 +997,9 @@ int main(void)
         STORE_TEST(what_is_purged_while_it_waits_is_never_written_and_brings_nothing_back),
         STORE_TEST(standings_are_never_purged),
         STORE_TEST(the_count_is_of_what_a_purge_would_take),
+        STORE_TEST(a_purge_counts_what_has_any_of_its_subjects),
+        STORE_TEST(a_purge_counts_what_it_takes_too_much),
+        STORE_TEST(a_purge_counts_what_is_stored_meanwhile),
         STORE_TEST(the_count_goes_on_over_many_steps),
         STORE_TEST(reclaiming_takes_what_is_purged_and_frees_its_pages),
         STORE_TEST(reclaiming_goes_on_beside_the_puts),
