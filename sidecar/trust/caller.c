@@ -223,20 +223,52 @@ static void read_session(struct trust *trust, struct span session_id, int64_t no
     ret->version[sizeof(ret->version) - 1] = '\0';
 }
 
-static void identify(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, struct span session_id, int64_t now_ms,
-                     struct identity *ret, struct session *ret_session)
+/* Who asks, by his headers alone; returns his Authorization. */
+static struct span read_principal(struct trust *trust, h2o_req_t *req, struct identity *ret)
 {
     struct cp_credential credentials[CREDENTIALS_MAX];
     size_t count = gather(trust, req, credentials);
     struct span authorization = credentials[0].value;
 
-    *ret = (struct identity){.exp_s = -1};
     cp_principal_of(trust->keyer, credentials, count, &ret->credential);
     if (MUTANT("key-without-caller"))
         ret->credential = (struct cp_principal){.is_anonymous = ret->credential.is_anonymous};
     ret->principal = ret->credential;
     if (trust->shared->policy->identity_claim_count != 0 && authorization.p != NULL)
         ret->has_claims = read_claims(trust, credentials, count, ret);
+    return authorization;
+}
+
+void caller_principal_of(struct trust *trust, const struct cp_credential *headers, size_t count, struct cp_principal *ret)
+{
+    /* read as any other, though nobody sent it */
+    h2o_req_t *req = h2o_mem_alloc(sizeof(*req));
+    h2o_iovec_t *names;
+    struct identity id = {.exp_s = -1};
+
+    memset(req, 0, sizeof(*req));
+    h2o_mem_init_pool(&req->pool);
+    names = h2o_mem_alloc_pool(&req->pool, sizeof(*names) * (count + 1));
+    h2o_vector_reserve(&req->pool, &req->headers, count + 1);
+    for (size_t i = 0; i != count; ++i) {
+        names[i] = h2o_iovec_init(headers[i].name.p, headers[i].name.n);
+        req->headers.entries[i] =
+            (h2o_header_t){.name = &names[i], .value = h2o_iovec_init(headers[i].value.p, headers[i].value.n)};
+    }
+    req->headers.size = count;
+    read_principal(trust, req, &id);
+    *ret = id.principal;
+    h2o_mem_clear_pool(&req->pool);
+    free(req);
+}
+
+static void identify(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, struct span session_id, int64_t now_ms,
+                     struct identity *ret, struct session *ret_session)
+{
+    struct span authorization;
+
+    *ret = (struct identity){.exp_s = -1};
+    authorization = read_principal(trust, req, ret);
     read_standing(trust, authorization, now_ms, ret);
     if (MUTANT("claims-unadmitted") && ret->has_claims)
         ret->credential = ret->principal;

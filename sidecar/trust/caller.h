@@ -47,6 +47,9 @@ void caller_read(struct trust *trust, h2o_req_t *req, const struct wire_request 
 /* Any other request on it (GET, DELETE). */
 void caller_identify(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret);
 
+/* Whose entries a request would find that has exactly these credential headers. Names in lower case; one that comes several times stands there several times. */
+void caller_principal_of(struct trust *trust, const struct cp_credential *headers, size_t count, struct cp_principal *ret);
+
 /* Whose results count together in the store: everybody's who comes with the same Authorization, whatever else he varies. */
 uint64_t caller_owner(struct trust *trust, h2o_req_t *req, const struct identity *id);
 
