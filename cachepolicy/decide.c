@@ -99,6 +99,17 @@ static bool choose_tool(const struct cp_policy *policy, const struct cp_message 
     return true;
 }
 
+/* A malformed call: nothing of it is kept, but whether it may write, and what that would purge, is still of interest. */
+static void doubt(const struct cp_policy *policy, const struct cp_message *message, enum cp_annotation annotation,
+                  struct cp_decision *ret)
+{
+    struct cp_decision tool = {.action = CP_ACTION_BYPASS};
+
+    choose_tool(policy, message, annotation, &tool);
+    ret->rule = tool.rule;
+    ret->is_doubtful = message->name.p == NULL || tool.action == CP_ACTION_WRITE;
+}
+
 /* Who speaks, and for how long. False: ret says why the story ends here. Reads nothing but policy, annotation and body. */
 static bool choose_rule(const struct cp_policy *policy, const struct cp_message *message, enum family family,
                         enum cp_annotation annotation, struct cp_decision *ret)
@@ -213,8 +224,8 @@ void cp_decide(const struct cp_policy *policy, const struct cp_message *message,
     }
     enum family family = family_of(message->method);
     if (message->is_malformed) {
-        if (family == FAMILY_CALL && message->name.p != NULL)
-            ret->rule = cp_policy_tool(policy, message->name);
+        if (family == FAMILY_CALL)
+            doubt(policy, message, caller->annotation, ret);
         bypass(ret, CP_REASON_MALFORMED);
         return;
     }
@@ -257,11 +268,6 @@ void cp_decide(const struct cp_policy *policy, const struct cp_message *message,
     ret->reason = reason;
 }
 
-static bool call_may_write(const struct cp_decision *decision)
-{
-    return decision->action == CP_ACTION_WRITE || decision->reason == CP_REASON_MALFORMED;
-}
-
 /* Poll results (tasks/...) count as writes on purpose: what a task did is seen by whoever polled for its end. */
 static bool unknown_may_write(struct span method)
 {
@@ -285,7 +291,7 @@ bool cp_may_write(const struct cp_message *message, const struct cp_caller *call
     }
     switch (message->method) {
     case CP_METHOD_TOOLS_CALL:
-        return call_may_write(decision);
+        return decision->action == CP_ACTION_WRITE || decision->is_doubtful;
     case CP_METHOD_OTHER:
         return unknown_may_write(message->method_text);
     case CP_METHOD_CANCELLED:

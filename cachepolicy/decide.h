@@ -59,6 +59,7 @@ struct cp_decision {
     bool may_store;        /* the answer may be kept: always with LOOKUP, and with BYPASS for the client's no-cache */
     bool
         only_if_cached; /* the client forbids to ask the upstream: what is not answered from the store is refused, also with BYPASS */
+    bool is_doubtful;   /* a malformed call whose tool may change something, or cannot be told */
     const struct cp_rule *rule; /* the rule that spoke; NULL: a default. Also named where a call is too malformed to be decided */
     enum cp_ttl_mode ttl_mode;
     struct cp_lifetime lifetime;
