@@ -24,6 +24,7 @@
 
 struct loop {
     struct house *house;
+    bool is_open;
     h2o_context_t ctx;
     h2o_accept_ctx_t accept_ctx;
     struct flow *flow;
@@ -53,6 +54,7 @@ struct house {
     bool has_config;
     struct loop *loops;
     size_t loop_count;
+    bool has_threads;
 };
 
 static int on_request(h2o_handler_t *self, h2o_req_t *req)
@@ -184,21 +186,17 @@ static void make_config(struct house *h)
     h->has_config = true;
 }
 
-static bool open_loop(struct house *h, size_t index, struct cp_error *error)
+bool house_loop_open(struct house *h, size_t index)
 {
     struct loop *loop = &h->loops[index];
-    int r;
 
     loop->house = h;
     h2o_linklist_init_anchor(&loop->connections);
     h2o_context_init(&loop->ctx, h2o_evloop_create(), &h->config);
     loop->accept_ctx.ctx = &loop->ctx;
     loop->accept_ctx.hosts = h->config.hosts;
-    ++h->loop_count;
-    r = flow_new(&h->shared, &loop->ctx, 64, &loop->flow);
-    if (r != 0)
-        cp_error_set(error, "", 0, 0, "flow_new: %s", strerror(-r));
-    return r == 0;
+    loop->is_open = true;
+    return flow_new(&h->shared, &loop->ctx, 64, &loop->flow) == 0;
 }
 
 struct house *house_open(const struct house_options *options, char *ret_why)
@@ -216,8 +214,10 @@ struct house *house_open(const struct house_options *options, char *ret_why)
         make_shared(h);
         make_config(h);
     }
-    for (size_t i = 0; ok && i != options->loops; ++i)
-        ok = open_loop(h, i, &error);
+    h->loop_count = options->loops;
+    h->has_threads = options->has_threads;
+    for (size_t i = 0; ok && !h->has_threads && i != h->loop_count; ++i)
+        ok = house_loop_open(h, i);
     if (ok)
         return h;
     if (error.line != 0)
@@ -230,19 +230,20 @@ struct house *house_open(const struct house_options *options, char *ret_why)
 
 /* ---- closing ------------------------------------------------------------------------------------------------------------------- */
 
-static void close_loop(struct loop *loop)
+void house_loop_close(struct house *h, size_t index)
 {
+    struct loop *loop = &h->loops[index];
     h2o_evloop_t *evloop = loop->ctx.loop;
     h2o_multithread_queue_t *queue = loop->ctx.queue;
 
     if (loop->flow != NULL) {
         flow_stop(loop->flow);
-        house_turn(loop->house, (size_t)(loop - loop->house->loops), 0);
+        house_turn(h, index, 0);
     }
     for (h2o_linklist_t *l = loop->connections.next; l != &loop->connections; l = l->next)
         shutdown(h2o_socket_get_fd(H2O_STRUCT_FROM_MEMBER(struct connection, link, l)->sock), SHUT_RDWR);
     for (int i = 0; i != 100 && !h2o_linklist_is_empty(&loop->connections); ++i) {
-        house_turn(loop->house, (size_t)(loop - loop->house->loops), 0);
+        house_turn(h, index, 0);
         if (loop->flow != NULL)
             flow_stop(loop->flow);
     }
@@ -255,12 +256,14 @@ static void close_loop(struct loop *loop)
     h2o_evloop_destroy(evloop);
     /* libh2o takes it apart and leaves it */
     free(queue);
+    loop->is_open = false;
 }
 
 void house_close(struct house *h)
 {
     for (size_t i = 0; i != h->loop_count; ++i)
-        close_loop(&h->loops[i]);
+        if (h->loops[i].is_open)
+            house_loop_close(h, i);
     if (h->has_config) {
         h->path->filters.size = h->filters_size;
         h2o_config_dispose(&h->config);
@@ -330,14 +333,14 @@ struct store *house_store(struct house *h)
     return h->store;
 }
 
-bool house_purge(struct house *h, enum house_subject kind, struct span text, bool is_soft, bool is_dry, uint64_t *ret_count)
+void house_purge(struct house *h, enum house_subject kind, struct span text, bool is_soft, bool is_dry, uint64_t *ret_count)
 {
     struct cp_keyer *keyer;
     struct cp_principal principal;
     uint64_t subject = STORE_SUBJECT_ALL, bytes;
 
     if (cp_keyer_new(store_secret(h->store), &keyer) != 0)
-        return false;
+        h2o_fatal("no memory");
     switch (kind) {
     case HOUSE_ALL:
         break;
@@ -362,8 +365,8 @@ bool house_purge(struct house *h, enum house_subject kind, struct span text, boo
         break;
     }
     cp_keyer_free(keyer);
-    *ret_count = store_count(h->store, &subject, 1, &bytes);
+    if (ret_count != NULL)
+        *ret_count = store_count(h->store, &subject, 1, &bytes);
     if (!is_dry)
         store_raise(h->store, subject, is_soft ? STORE_RAISE_SOFT : STORE_RAISE_HARD);
-    return true;
 }

@@ -13,12 +13,16 @@ struct house_options {
     const char *store; /* directory */
     struct span policy;
     size_t loops;
-    char **flags; /* of `mcpcached serve`, but for those that say where things are */
+    bool has_threads; /* loops are opened and closed by the threads that turn them, because libh2o keeps things per thread */
+    char **flags;     /* of `mcpcached serve`, but for those that say where things are */
     size_t flag_count;
 };
 
 /* NULL with a sentence in ret_why (of 512 bytes). */
 struct house *house_open(const struct house_options *options, char *ret_why);
+/* With has_threads, on each loop's own thread, before and after all that happens on it. */
+bool house_loop_open(struct house *house, size_t loop);
+void house_loop_close(struct house *house, size_t loop);
 /* Cuts what is under way, as a stop does when the time to drain is over. */
 void house_close(struct house *house);
 
@@ -37,13 +41,13 @@ struct store *house_store(struct house *house);
 enum house_subject {
     HOUSE_ALL,
     HOUSE_TOOL,
-    HOUSE_LIST,
+    HOUSE_LIST, /* text: the method */
     HOUSE_URI,
     HOUSE_TAG,
     HOUSE_READS,
     HOUSE_PRINCIPAL, /* text: his Authorization */
 };
-/* Purges, and says how many entries that concerned. False: this sidecar cannot purge. Thread: any. */
-bool house_purge(struct house *house, enum house_subject subject, struct span text, bool is_soft, bool is_dry, uint64_t *ret_count);
+/* Purges unless is_dry. ret_count: how many entries that concerns, which takes long; NULL: nobody wants to know. Thread: any. */
+void house_purge(struct house *house, enum house_subject subject, struct span text, bool is_soft, bool is_dry, uint64_t *ret_count);
 
 #endif

@@ -386,18 +386,16 @@ static bool outcome_of(const struct client *c, const struct cache_status *cs, en
         return false;
     if (c->head.status >= 400 && is_error_word(cs->detail))
         *ret = CP_OUTCOME_ERROR;
-    else if (cs->is_hit)
-        *ret = cs->ttl < 0 || span_eq(cs->detail, SPAN("stale")) ? CP_OUTCOME_STALE : CP_OUTCOME_HIT;
-    else if (span_eq(cs->fwd, SPAN("stale")))
+    else if (span_eq(cs->fwd, SPAN("stale")) || (cs->is_hit && (cs->ttl < 0 || span_eq(cs->detail, SPAN("stale")))))
         *ret = CP_OUTCOME_STALE;
+    else if (cs->is_hit)
+        *ret = CP_OUTCOME_HIT;
     else if (span_eq(cs->fwd, SPAN("miss")))
         *ret = cs->is_collapsed ? CP_OUTCOME_COLLAPSED : CP_OUTCOME_MISS;
     else if (span_eq(cs->detail, SPAN("write")) || span_eq(cs->detail, SPAN("unlisted")) || span_eq(cs->detail, SPAN("annotation")))
         *ret = CP_OUTCOME_WRITE;
-    else if (span_eq(cs->fwd, SPAN("bypass")))
-        *ret = CP_OUTCOME_BYPASS;
     else
-        *ret = CP_OUTCOME_ERROR;
+        *ret = span_eq(cs->fwd, SPAN("bypass")) ? CP_OUTCOME_BYPASS : CP_OUTCOME_ERROR;
     return true;
 }
 
@@ -668,7 +666,7 @@ static void read_properties(struct telling *t, struct person **people, size_t co
 
 void tell_client(struct telling *t)
 {
-    struct person **people = h2o_mem_alloc(sizeof(*people) * CLIENTS_MAX);
+    static struct person *people[CLIENTS_MAX];
     size_t count = people_of(t, need_plain(t, "who"), people), at;
     struct question *question = h2o_mem_alloc(sizeof(*question));
 
@@ -698,5 +696,4 @@ void tell_client(struct telling *t)
         settle(t);
     }
     free(question);
-    free(people);
 }

@@ -463,11 +463,9 @@ static void choose_door(struct telling *t)
 {
     if (take_words(t, "refuses", "connections"))
         fake_upstream_door(take_words(t, "at", "once") ? FAKE_REFUSING_AT_ONCE : FAKE_REFUSING);
-    else if (take_words(t, "accepts", "connections"))
-        fake_upstream_door(FAKE_OPEN);
     else if (take_words(t, "is", "unreachable"))
         fake_upstream_door(FAKE_SILENT);
-    else if (take_words(t, "is", "reachable"))
+    else if (take_words(t, "accepts", "connections") || take_words(t, "is", "reachable"))
         fake_upstream_door(FAKE_OPEN);
     else
         fail(t, "an upstream cannot do this: '%.*s'", has_word(t) ? (int)t->line->words[t->at].text.n : 0,
