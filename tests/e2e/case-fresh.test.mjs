@@ -44,11 +44,20 @@ const textIn = async (answer) => {
 /** What the upstream answers to this name: who asked how often, in any era. */
 function count(stand, name, more = {}) {
     stand.upstream.on(name, (call) => {
+        if (call.json.id === undefined) return call.reply(202);
         const text = `${name}, ${stand.upstream.of(name).length}`;
         const isModern = call.json.params._meta?.['io.modelcontextprotocol/protocolVersion'] !== undefined;
         if (call.json.method === 'resources/read') return call.result(isModern ? contents(name, text, { ttlMs: 60_000, cacheScope: 'private', ...more }) : { contents: [{ uri: name, text }] });
         return call.result(isModern ? complete(text, more) : { content: [{ type: 'text', text }] });
     });
+}
+
+/** Makes a caller known before he leads: with his first answer ever he becomes somebody else for those who wait with him, if that answer is a stream that lasts. */
+async function known(stand, request) {
+    stand.upstream.on('hush-known', (call) => call.result(complete('hello')));
+    const answer = await stand.ask(request ?? callTool('hush-known', {}));
+    await answer.body();
+    assert.equal(answer.status, 200);
 }
 
 /** Lists of tools, in any era: what `said.tools` holds when it is asked for. Never from the store. */
@@ -182,6 +191,7 @@ const ERAS = {
 for (const [era, { call, result, leader: meta }] of Object.entries(ERAS)) {
     test(`case 27: progress and log messages are the leader's; who waits with him gets the result and nothing else (${era})`, async (t) => {
         const stand = await open(t);
+        await known(stand, call('hush-known', '0', {}));
         const gate = new Gate();
         const progress = notification('progress', { progressToken: 'lead', progress: 1 });
         const message = notification('message', { level: 'debug', data: 'step' });
@@ -231,6 +241,7 @@ for (const [how, leave] of Object.entries(LEAVES)) {
     for (const via of ['json', 'sse']) {
         test(`case 28: a leader who leaves does not take the fetch with him while somebody waits (${how}, ${via})`, async (t) => {
             const stand = await open(t);
+            await known(stand);
             const gate = new Gate();
             stand.upstream.on('read28', async (asked) => {
                 if (via === 'sse') {
@@ -1045,7 +1056,7 @@ test('case 76: a question of the server during a refresh in a legacy session: gi
     assert.ok(!heard.answer.text.includes('elicitation'));
 });
 
-for (const [how, fail] of Object.entries({ ...FAILS, isError: (call) => call.result(complete('no', { isError: true })), 'input_required': (call) => call.result({ resultType: 'input_required', inputRequests: {} }), 'no-store': (call) => call.result(complete('secret'), { headers: { 'Cache-Control': 'no-store' } }) })) {
+for (const [how, fail] of Object.entries(FAILS)) {
     test(`case 76: a refresh that fails replaces nothing (${how})`, async (t) => {
         const stand = await open(t, { flags: ['--first-byte-timeout', '500ms'] });
         count(stand, 'brief76');
@@ -1057,6 +1068,35 @@ for (const [how, fail] of Object.entries({ ...FAILS, isError: (call) => call.res
             await stand.upstream.call('brief76', 2);
             await stand.settle();
         }
+        count(stand, 'brief76');
+        await until(async () => {
+            const text = await textIn(await stand.ask(callTool('brief76', {})));
+            assert.match(text, /^brief76, \d+$/);
+            return text !== 'brief76, 1';
+        }, { what: 'the new answer' });
+    });
+}
+
+const NOTHING_TO_KEEP = {
+    'isError': (call) => call.result(complete('no', { isError: true })),
+    'a JSON-RPC error': (call) => call.error(-32602, 'no'),
+    'input_required': (call) => call.result({ resultType: 'input_required', inputRequests: {} }),
+    'no-store': (call) => call.result(complete('secret'), { headers: { 'Cache-Control': 'no-store' } }),
+};
+for (const [how, reply] of Object.entries(NOTHING_TO_KEEP)) {
+    test(`case 76: a refresh that brings an answer of its own is nobody's answer; who asks next asks the upstream (${how})`, async (t) => {
+        const stand = await open(t);
+        count(stand, 'brief76');
+        await stand.fill(callTool('brief76', {}));
+        await lapse();
+        stand.upstream.on('brief76', reply);
+        assert.equal(await textIn(await stand.expect('stale', callTool('brief76', {}))), 'brief76, 1');
+        await (await stand.upstream.call('brief76', 2)).done;
+        await stand.settle();
+        const answer = await stand.ask(callTool('brief76', {}, { id: '"next"' }));
+        assert.equal((await messageOf(answer)).id, 'next');
+        assert.ok(!answer.text.includes('brief76, 1'), answer.text);
+        assert.equal(stand.upstream.of('brief76').length, 3);
     });
 }
 

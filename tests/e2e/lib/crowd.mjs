@@ -7,13 +7,13 @@ import { soon } from './raw.mjs';
 export class Waiting {
     constructor(connection) {
         this.connection = connection;
-        this.answering = connection.answer({ withinMs: 60_000 });
+        this.answering = connection.answer({ withinMs: 15_000 });
         this.answering.catch(() => {}); // a test that fails before it looks has its own reason
     }
     /** The whole answer. */
     async answer() {
         const answer = await this.answering;
-        await soon(answer.finished, 'the end of the answer', 60_000);
+        await soon(answer.finished, 'the end of the answer', 15_000);
         if (answer.ending === 'cut') throw new Error(`the answer broke off: ${answer.text.slice(-300)}`);
         return answer;
     }
