@@ -469,7 +469,6 @@ static void answer_error(struct exchange *x, enum upstream_end how)
     struct failure failure = failure_of(how);
     bool may_share = x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS;
 
-    x->outcome = CP_OUTCOME_ERROR;
     x->reason = failure.reason;
     x->status = failure.status;
     land(x, fill_outcome_of(&x->fill, failure.reason, failure.status, failure.text, 0));
@@ -487,6 +486,7 @@ static void answer_error(struct exchange *x, enum upstream_end how)
                                   .text = failure.text,
                               });
     }
+    x->outcome = CP_OUTCOME_ERROR;
 }
 
 /* The reply is over: what became of the fill, for the head and the log. */

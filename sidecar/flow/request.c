@@ -304,6 +304,7 @@ static void answer_failure(struct story *s, bool is_found, const struct flight_o
                   .status = outcome->status,
                   .text = outcome->text,
                   .retry_after_s = outcome->retry_after_s,
+                  .was_asked = outcome->reason != CP_REASON_BREAKER,
                   .reason = outcome->reason,
               });
 }

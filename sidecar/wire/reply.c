@@ -214,7 +214,9 @@ struct span reply_error_prepare(h2o_req_t *req, const struct reply_error *error)
     if (error->reason != CP_REASON_NONE) {
         char *p = h2o_mem_alloc_pool(&req->pool, 64);
 
-        add_cache_status(req, h2o_iovec_init(p, (size_t)snprintf(p, 64, "mcpcached; detail=%s", cp_reason_word(error->reason))));
+        add_cache_status(req,
+                         h2o_iovec_init(p, (size_t)snprintf(p, 64, "mcpcached%s; detail=%s", error->was_asked ? "; fwd=miss" : "",
+                                                            cp_reason_word(error->reason))));
     }
     return body;
 }

@@ -48,6 +48,7 @@ struct reply_error {
     struct span id;        /* raw token of the request; absent: null */
     const char *text;      /* one sentence, without characters that JSON escapes */
     int retry_after_s;     /* 0: none is said */
+    bool was_asked;        /* a lookup's: the upstream was asked before it came to this, and Cache-Status says so */
     enum cp_reason reason; /* in Cache-Status; NONE: no such header */
 };
 /* Sends it. The answer's Connection is what req->http1_is_persistent says. */
