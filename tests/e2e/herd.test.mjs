@@ -156,15 +156,16 @@ const ONE_FOR_ALL = {
     '500': { reply: (call) => call.reply(500, json, rpcError(call, 'down')), status: 500 },
     '503': { reply: (call) => call.reply(503, { ...json, 'Retry-After': '3' }, rpcError(call, 'down')), status: 503 },
     '429': { reply: (call) => call.reply(429, { ...json, 'Retry-After': '3' }, rpcError(call, 'slow down')), status: 429 },
-    'a reset': { reply: (call) => call.reset(), status: 502 },
+    // A kept connection may have been dead before: a read is sent again, on another one.
+    'a reset': { reply: (call) => call.reset(), status: 502, most: 3 },
     'silence': { reply: () => {}, status: 504, flags: ['--first-byte-timeout', '1s'] },
 };
-for (const [what, { reply, status, error, flags = [] }] of Object.entries(ONE_FOR_ALL)) {
+for (const [what, { reply, status, error, flags = [], most = 1 }] of Object.entries(ONE_FOR_ALL)) {
     test(`those who wait together share a failure, once: ${what}`, async (t) => {
         const stand = await open(t, [...TWO_LOOPS, ...flags]);
         const herd = await herdOf(stand, t, SIZE);
         const { answers, calls } = await held(stand, t, herd, 'read-fails', (id) => callTool('read-fails', {}, { id }), reply);
-        assert.equal(calls, 1, 'nobody tried again');
+        assert.ok(calls <= most, `${calls} calls: nobody tried again for himself`);
         for (const answer of answers) {
             assert.equal(answer.status, status);
             const sse = /^text\/event-stream/.test(answer.header('content-type'));
@@ -239,7 +240,7 @@ for (const [what, reply] of Object.entries(EACH_HIS_OWN)) {
             for (const answer of answers) {
                 assert.notEqual(outcomeOf(answer), 'collapsed');
                 if (['input_required', 'no-store', '400'].includes(what)) assert.equal((await answer.json()).id, answer.id);
-                if (what === 'a task') assert.equal((await answer.json()).result.taskId, answer.id);
+                if (what === 'a task') assert.equal((await answer.json()).result.taskId, String(answer.id));
             }
         }
     });
