@@ -10,10 +10,13 @@ import { Gate, sleep, until } from './lib/wait.mjs';
 
 const LEASE_MS = 300;
 const SHORT = `lease: ${LEASE_MS}ms`;
+/** touch*: asked of the upstream each time, and no write: what it tells is about admission alone. A write would make everything older no answer for its caller. */
 const policy = (identity, ttl) => `version: 1
 identity: { ${identity} }
 tools:
   - { name: canary, ttl: 60s, scope: principal }
+  - { name: "touch*", ttl: off }
+  - { name: "public:*", ttl: off }
   - { name: "read*", ttl: ${ttl} }
   - { name: "mine*", ttl: ${ttl}, scope: principal }
   - { name: "shared*", ttl: ${ttl}, scope: public }
@@ -129,7 +132,7 @@ test('any success renews the lease, whichever tool it was for, so that no probe 
     await stand.expect('miss', callTool('read', {}));
     for (let n = 0; n < 4; n++) {
         await sleep(400);
-        await (await stand.ask(callTool('write', { n }))).body();
+        await (await stand.ask(callTool('touch', { n }))).body();
     }
     await stand.expect('hit', callTool('read', {}));
     assert.equal(asked('read'), 1);
@@ -142,9 +145,9 @@ test('a notification, a GET stream and an answer without a result renew it too: 
     const renewals = [
         () => stand.ask(modern('notifications/cancelled', { requestId: 7 }, { id: null })),
         () => stand.ask({ method: 'GET', path: '/mcp', headers: { Authorization: 'Bearer alpha', Accept: 'text/event-stream' } }),
-        () => stand.ask(callTool('write-error', {})),
+        () => stand.ask(callTool('touch-error', {})),
     ];
-    upstream.on('write-error', (call) => call.error(-32603, 'broken'));
+    upstream.on('touch-error', (call) => call.error(-32603, 'broken'));
     for (const renew of renewals) {
         await lapse();
         const answer = await renew();
@@ -169,11 +172,11 @@ test('a preflight, a HEAD, and a success on another path renew nothing: no serve
 test('a lease counts from when the accepted request began, not from when its answer was there', async (t) => {
     const { stand, upstream } = await open(t, { identity: `${SHORT}, probe: off` });
     await stand.expect('miss', callTool('read', {}));
-    upstream.on('write-slow', async (call) => {
+    upstream.on('touch-slow', async (call) => {
         await lapse();
         await call.result(complete('x'));
     });
-    await (await stand.ask(callTool('write-slow', {}))).body();
+    await (await stand.ask(callTool('touch-slow', {}))).body();
     await stand.expect('miss:unproven', callTool('read', {}), 'the upstream looked at the token before the lease was over');
 });
 
@@ -290,7 +293,7 @@ test('callers wait for their own probe, not for each other\'s', async (t) => {
     const slow = later(stand.ask(callTool('read', {})));
     await until(() => gate.arrived === 1, { everyMs: 2, what: 'the first probe' });
     await stand.expect('hit', callTool('read', {}, { token: 'beta' }), 'with the other probe still unanswered');
-    await stand.ask(callTool('write', {})).then((answer) => answer.body());
+    await stand.ask(callTool('touch', {})).then((answer) => answer.body());
     gate.open(Infinity);
     assert.equal(outcomeOf(await slow), 'hit');
     assert.deepEqual([probesOf(upstream, 'alpha').length, probesOf(upstream, 'beta').length, asked('read')], [1, 1, 2]);
@@ -413,7 +416,7 @@ test('a grant ends by itself: then the call is sent, however alive its caller is
     const began = performance.now();
     await stand.expect('miss', callTool('read', {}));
     while (performance.now() - began < 1100) {
-        await (await stand.ask(callTool('write', {}))).body();
+        await (await stand.ask(callTool('touch', {}))).body();
         await sleep(50);
     }
     await stand.expect('miss:unproven', callTool('read', {}));
@@ -480,7 +483,7 @@ test('a credential that nobody knows as one still tells proofs apart: what one g
     for (const who of ['a', 'b']) await stand.expect('miss', call('shared', who, 1));
     await stand.expect('hit', call('shared', 'a', 1));
     door.refuse = (request) => (request.header('x-unheard-of-token') === 'a' ? 401 : undefined);
-    assert.equal((await stand.ask(call('write', 'a', 1))).status, 401);
+    assert.equal((await stand.ask(call('touch', 'a', 1))).status, 401);
     await moment();
     await stand.expect('miss', call('shared', 'b', 2));
     await stand.expect('hit', call('shared', 'b', 1));
@@ -587,9 +590,9 @@ for (const status of [401, 403]) {
 }
 
 const REFUSED = {
-    'a call': (o) => callTool('write', {}, o),
+    'a call': (o) => callTool('touch', {}, o),
     'a notification': (o) => modern('notifications/cancelled', { requestId: 7 }, { id: null, ...o }),
-    'a body that is no JSON': (o) => ({ ...callTool('write', {}, o), body: 'hello' }),
+    'a body that is no JSON': (o) => ({ ...callTool('touch', {}, o), body: 'hello' }),
     'a GET': () => ({ method: 'GET', path: '/mcp', headers: { Authorization: 'Bearer alpha', Accept: 'text/event-stream' } }),
     'a DELETE': () => ({ method: 'DELETE', path: '/mcp', headers: { Authorization: 'Bearer alpha' } }),
 };
@@ -615,9 +618,10 @@ for (const status of [401, 403]) {
             door.refuse = () => undefined;
             await moment();
 
-            // No proof: forwarded although the entry is everybody's.
+            // No proof: forwarded although the entry is everybody's. It is a new one: to whoever sent what cannot be read, and so may have written, an older one is no answer anyway.
+            await stand.fill(callTool('shared', { n: 2 }, beta));
             const shared = asked('shared');
-            await stand.expect('miss:unproven', callTool('shared', {}));
+            await stand.expect('miss:unproven', callTool('shared', { n: 2 }));
             assert.equal(asked('shared'), shared + 1);
             for (const kind of kinds) {
                 await stand.expect('miss', kind(2), 'a new proof');
@@ -654,7 +658,7 @@ for (const status of [401, 403]) {
             await upstream.call('read');
             await upstream.call('shared', 2);
             door.refuse = (call, who) => (who === 'alpha' ? status : undefined);
-            assert.equal((await stand.ask(callTool('write', {}))).status, status);
+            assert.equal((await stand.ask(callTool('touch', {}))).status, status);
             gate.open(2);
             for (const answer of await Promise.all(asking)) {
                 assert.equal(answer.status, 200);
@@ -684,7 +688,7 @@ test('401 to one while a probe of his is under way: the probe proves nothing any
     const asking = later(stand.ask(callTool('read', {})));
     await until(() => gate.arrived === 1, { everyMs: 2, what: 'the probe' });
     door.refuse = (call, who) => (who === 'alpha' ? 401 : undefined);
-    assert.equal((await stand.ask(callTool('write', {}))).status, 401);
+    assert.equal((await stand.ask(callTool('touch', {}))).status, 401);
     gate.open(Infinity);
     await expectRefusal(asking, 401);
     assert.equal(asked('read'), 2);
@@ -719,7 +723,7 @@ test('case 54: after one 404 nothing of that session is a hit before the upstrea
     await stand.fill(call('mine'));
     await stand.expect('hit', call('read'));
     door.refuse = (request, who, id) => (id === 'S' ? 404 : undefined);
-    await expectRefusal(stand.ask(call('write')), 404);
+    await expectRefusal(stand.ask(call('touch')), 404);
     for (const name of ['read', 'mine', 'shared']) {
         const before = asked(name);
         await expectRefusal(stand.ask(call(name)), 404);
@@ -746,8 +750,8 @@ test('case 54: 404 to a request that names no session, and to a modern one, ends
     const call = await session(place, 'S');
     await stand.fill(call('read'));
     await stand.fill(callTool('read', {}));
-    for (const name of ['write-404', 'read-404']) upstream.on(name, (request) => request.error(-32601, 'Method not found', { status: 404 }));
-    for (const request of [legacyCall('write-404', {}), callTool('write-404', {}), callTool('read-404', {}, { headers: { 'Mcp-Session-Id': 'S' } })]) assert.equal((await stand.ask(request)).status, 404);
+    for (const name of ['touch-404', 'read-404']) upstream.on(name, (request) => request.error(-32601, 'Method not found', { status: 404 }));
+    for (const request of [legacyCall('touch-404', {}), callTool('touch-404', {}), callTool('read-404', {}, { headers: { 'Mcp-Session-Id': 'S' } })]) assert.equal((await stand.ask(request)).status, 404);
     await stand.expect('hit', call('read'));
     await stand.expect('hit', callTool('read', {}));
 });
@@ -792,7 +796,7 @@ test('case 55: a session with another user\'s token is not his: no hit, and what
         }
         // One who was let in unhindered has proofs of his own for what is everybody's; the next round begins without.
         door.refuse = (request, who) => (who === 'beta' ? 401 : undefined);
-        await (await stand.ask(legacyCall('write', {}, thief))).body();
+        await (await stand.ask(legacyCall('touch', {}, thief))).body();
     }
 });
 
@@ -837,10 +841,10 @@ test('proofs are per session: accepted in one says nothing about another', async
     const { stand, door, asked } = place;
     const [one, two] = [await session(place, 'one'), await session(place, 'two')];
     await stand.fill(one('mine'));
-    await (await stand.ask(two('write'))).body();
+    await (await stand.ask(two('touch'))).body();
     await stand.expect('hit', two('mine'), 'alive by its own request, granted to the credential');
     await lapse();
-    await (await stand.ask(one('write'))).body();
+    await (await stand.ask(one('touch'))).body();
     door.refuse = (call, who, id) => (id === 'two' ? 404 : undefined);
     const before = asked('mine');
     await expectRefusal(stand.ask(two('mine')), 404);
@@ -944,14 +948,14 @@ test('identity.claims: forged claims get the upstream\'s 401 and empty nobody\'s
 
     const refreshed = { token: claimed(2) };
     door.refuse = (call, who) => (who === refreshed.token || who === undefined ? undefined : 401);
-    assert.equal((await stand.ask(callTool('write', {}, good))).status, 401);
+    assert.equal((await stand.ask(callTool('touch', {}, good))).status, 401);
     await moment();
     await stand.expect('miss:unproven', callTool('mine', { n: 1 }, refreshed), 'the refreshed token is admitted');
     await stand.expect('hit', callTool('mine', { n: 2 }, refreshed), 'the 401 of the old token has emptied nothing');
     await expectRefusal(stand.ask(callTool('mine', { n: 2 }, good)), 401);
 
-    door.refuse = (call) => (call.name === 'write' ? 403 : undefined);
-    assert.equal((await stand.ask(callTool('write', {}, refreshed))).status, 403);
+    door.refuse = (call) => (call.name === 'touch' ? 403 : undefined);
+    assert.equal((await stand.ask(callTool('touch', {}, refreshed))).status, 403);
     await moment();
     await stand.expect('miss', callTool('mine', { n: 3 }, refreshed));
     await stand.expect('miss', callTool('mine', { n: 2 }, refreshed), 'a 403 is about the person');
@@ -1047,8 +1051,8 @@ for (const [what, challenge] of Object.entries(CHALLENGING)) {
             await stand.fill(readResource('public:x', nobody));
             await lapse();
             await stand.expect('hit', callTool('shared', {}, nobody), 'before');
-            upstream.on('write', challenge);
-            await (await stand.ask(callTool('write', {}, { token: 'mallory' }))).body();
+            upstream.on('touch', challenge);
+            await (await stand.ask(callTool('touch', {}, { token: 'mallory' }))).body();
             if (restart) await stand.sidecar.restart();
             door.refuse = (call, who) => (who === undefined ? 401 : undefined);
             const before = asked('shared');
@@ -1075,7 +1079,7 @@ test('anonymous: shared is no way around a challenge', async (t) => {
     await stand.expect('hit', callTool('read', {}, nobody));
     door.refuse = () => 401;
     upstream.on('canary', (call) => call.result(complete('canary')));
-    assert.equal((await stand.ask(callTool('write', {}, nobody))).status, 401);
+    assert.equal((await stand.ask(callTool('touch', {}, nobody))).status, 401);
     await expectRefusal(stand.ask(callTool('read', {}, nobody)), 401);
     assert.equal(asked('read'), 2);
 });

@@ -145,8 +145,11 @@ for (const [what, change] of Object.entries(DOUBTFUL)) {
         stand.upstream.fallback = (request) => request.reply(200, { 'Content-Type': 'application/json', 'X-Case': '19' }, `{"jsonrpc":"2.0","id":1,"result":${JSON.stringify(complete(`time ${stand.upstream.calls.length}`))}}`);
         const token = `doubtful${doubtful}`;
         const plain = callTool('read19', { a: 1 }, { token });
-        await stand.fill(plain);
-        await stand.expect('hit', plain);
+        const others = callTool('read19', { a: 1 }, { token: `other${doubtful}` });
+        for (const request of [plain, others]) {
+            await stand.fill(request);
+            await stand.expect('hit', request);
+        }
         const body = Buffer.from(change(plain.body));
         assert.notDeepEqual(body, Buffer.from(plain.body), 'the change changes something');
         for (let n = 1; n <= 2; n++) {
@@ -156,7 +159,9 @@ for (const [what, change] of Object.entries(DOUBTFUL)) {
             assert.deepEqual(stand.upstream.calls.at(-1).body, body);
             assert.equal(answer.header('x-case'), '19');
         }
-        await stand.expect('hit', plain, 'what was stored before is still there');
+        await stand.expect('hit', others, 'what was stored before is still there');
+        await stand.expect('miss', plain, 'what cannot be read may be a write: whoever sent it reads anew');
+        await stand.expect('hit', plain);
     });
 }
 

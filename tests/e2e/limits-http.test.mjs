@@ -356,7 +356,8 @@ describe('many at once', () => {
             stand.upstream.on('shared-deep', (call) => call.reply(200, { 'Content-Type': 'application/json' }, '{}'));
             for (const body of bodies) {
                 for (let i = 0; i < 2; i++) {
-                    const answer = await stand.ask(withBody(callTool('shared-deep', {}), body));
+                    // Of a caller of its own: what cannot be read may be a write, after which its caller reads everything anew.
+                    const answer = await stand.ask(withBody(callTool('shared-deep', {}, { token: 'deep' }), body));
                     await answer.body();
                     assert.match(outcomeOf(answer), /^bypass:/);
                     assert.equal(stand.upstream.calls.at(-1).text.length > 0, true);

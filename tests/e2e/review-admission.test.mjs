@@ -14,10 +14,12 @@ import { Gate, sleep, until } from './lib/wait.mjs';
 const LEASE_MS = 400;
 const GRANT_MS = 600;
 const SHORT = `lease: ${LEASE_MS}ms`;
+/** touch: asked of the upstream each time, and no write: a write would make everything older no answer for its caller. */
 const policy = (identity) => `version: 1
 identity: { ${identity} }
 tools:
   - { name: canary, ttl: 60s, scope: principal }
+  - { name: touch, ttl: off }
   - { name: "read*", ttl: 60s }
   - { name: "mine*", ttl: 60s, scope: principal }
   - { name: "shared*", ttl: 60s, scope: public }
@@ -84,7 +86,7 @@ test('Connection: authorization: what the upstream accepts without the token ren
     await stand.expect('hit', callTool('read', {}));
     door.refuse = (call, who) => (who === 'alpha' ? 401 : undefined);
     await lapse();
-    for (const request of [callTool('write', {}, { headers: { Connection: 'authorization' } }), modern('notifications/cancelled', { requestId: 7 }, { id: null, headers: { Connection: 'close, Authorization' } })]) {
+    for (const request of [callTool('touch', {}, { headers: { Connection: 'authorization' } }), modern('notifications/cancelled', { requestId: 7 }, { id: null, headers: { Connection: 'close, Authorization' } })]) {
         assert.ok([200, 202].includes(await statusOf(stand, request)));
         assert.equal(upstream.calls.at(-1).header('authorization'), undefined, 'it travels without');
     }
@@ -115,12 +117,12 @@ test('of two Mcp-Session-Id fields nobody knows which one was accepted, or ended
     // An upstream that takes the last of them.
     door.refuse = (call) => (call.headerAll('mcp-session-id').at(-1) === 'dead' ? 404 : undefined);
     await lapse();
-    for (const request of [legacyCall('write', {}, { headers: both }), legacy('ping', undefined, { headers: both })]) assert.equal(await statusOf(stand, request), 200);
+    for (const request of [legacyCall('touch', {}, { headers: both }), legacy('ping', undefined, { headers: both })]) assert.equal(await statusOf(stand, request), 200);
     const before = asked('read');
     await expectRefusal(stand, dead('read'), 404);
     assert.equal(asked('read'), before + 1);
 
-    await (await stand.ask(live('write'))).body();
+    await (await stand.ask(live('touch'))).body();
     await stand.expect('hit', live('read'));
     assert.equal(await statusOf(stand, { method: 'DELETE', path: '/mcp', headers: [['Authorization', 'Bearer alpha'], ['Mcp-Session-Id', 'live'], ['Mcp-Session-Id', 'other']] }), 200);
     await stand.expect('hit', live('read'), 'which of them the DELETE has ended, nobody knows');
@@ -220,7 +222,7 @@ for (const probe of ['off', 'on']) {
         }
         door.refuse = revokedAtA;
         await lapse();
-        assert.equal(await statusOf(stand, at('B', callTool('write', {}))), 200);
+        assert.equal(await statusOf(stand, at('B', callTool('touch', {}))), 200);
         await stand.expect('hit', at('B', callTool('read', {})));
         await expectRefusal(stand, at('A', callTool('read', {})), 401);
         assert.equal(asked('read'), 3);
@@ -253,8 +255,8 @@ test('a challenge is remembered over two restarts: who has no credentials needs 
     const nobody = { token: null };
     await stand.fill(callTool('shared', {}, nobody));
     await stand.expect('hit', callTool('shared', {}, nobody));
-    upstream.on('write', (call) => Door.turnAway(call, 401));
-    assert.equal(await statusOf(stand, callTool('write', {}, { token: 'mallory' })), 401);
+    upstream.on('touch', (call) => Door.turnAway(call, 401));
+    assert.equal(await statusOf(stand, callTool('touch', {}, { token: 'mallory' })), 401);
     door.refuse = (call, who) => (who === undefined ? 401 : undefined);
     for (let n = 0; n < 2; n++) await stand.sidecar.restart();
     await expectRefusal(stand, callTool('shared', {}, nobody), 401);
@@ -336,8 +338,8 @@ test('3000 strangers who are refused, by 401 and by 404, take nobody\'s session 
     for (const call of people) for (const name of ['read', 'mine']) await stand.expect('hit', call(name, { n: 1 }));
 
     door.refuse = (call, who, id) => (who.startsWith('stranger') ? 401 : id?.startsWith('nowhere') ? 404 : undefined);
-    assert.deepEqual(await flood(stand, t, Array.from({ length: 1500 }, (_, n) => callTool('write', {}, { token: `stranger-${n}` }))), [401]);
-    assert.deepEqual(await flood(stand, t, Array.from({ length: 1500 }, (_, n) => legacyCall('write', {}, { session: `nowhere-${n}` }))), [404]);
+    assert.deepEqual(await flood(stand, t, Array.from({ length: 1500 }, (_, n) => callTool('touch', {}, { token: `stranger-${n}` }))), [401]);
+    assert.deepEqual(await flood(stand, t, Array.from({ length: 1500 }, (_, n) => legacyCall('touch', {}, { session: `nowhere-${n}` }))), [404]);
     await moment();
 
     const kept = { read: 0, mine: 0 };
@@ -362,7 +364,7 @@ test('identity.claims: 403 to somebody who only claims to be another ends nothin
     const forged = { token: jwt({ ...claims, jti: 'forged' }, { header: { alg: 'none' }, signature: '' }) };
     for (const n of [1, 2]) await stand.fill(callTool('mine', { n }, ann));
     door.refuse = (call, who) => (who === forged.token ? 403 : undefined);
-    for (const request of [callTool('mine', { n: 1 }, forged), callTool('write', {}, forged), { method: 'GET', path: '/mcp', headers: { Authorization: `Bearer ${forged.token}`, Accept: 'text/event-stream' } }]) {
+    for (const request of [callTool('mine', { n: 1 }, forged), callTool('touch', {}, forged), callTool('write', {}, forged), { method: 'GET', path: '/mcp', headers: { Authorization: `Bearer ${forged.token}`, Accept: 'text/event-stream' } }]) {
         await expectRefusal(stand, request, 403);
         for (const n of [1, 2]) await stand.expect('hit', callTool('mine', { n }, ann), 'the real one');
     }
@@ -431,22 +433,23 @@ const TURNED_AWAY = {
 test('what a refused stranger reads in the headers does not tell whether there is an answer', async (t) => {
     const { stand, upstream } = await open(t);
     const expired = jwt({ sub: 'x', exp: 1 });
-    await stand.fill(callTool('shared', { n: 1 }, { token: 'beta' }));
-    for (const [what, says] of Object.entries(TURNED_AWAY)) {
-        upstream.on('shared', says);
+    for (const [turn, [what, says]] of Object.entries(TURNED_AWAY).entries()) {
         for (const [k, token] of ['stranger', null, expired].entries()) {
+            // A tool for each: one that fails five times in a row is not asked any more, by nobody, whatever is there.
+            const tool = `shared-${turn}-${k}`;
+            await stand.fill(callTool(tool, { n: 1 }, { token: 'beta' }));
+            upstream.on(tool, says);
             const heard = [];
             for (const n of [1, 2]) {
                 // A token of his own for each question: nothing of what he hears may come from the other one.
-                const answer = await stand.ask(callTool('shared', { n }, { token: token === 'stranger' ? `stranger-${what.length}-${k}-${n}` : token }));
+                const answer = await stand.ask(callTool(tool, { n }, { token: token === 'stranger' ? `stranger-${turn}-${k}-${n}` : token }));
                 await answer.body();
                 heard.push([answer.status, answer.headers.filter(([name]) => !/^date$/i.test(name)), answer.text]);
             }
             assert.deepEqual(heard[0], heard[1], `${what}, ${token}`);
+            await stand.expect('hit', callTool(tool, { n: 1 }, { token: 'beta' }), 'it was there all the time');
         }
     }
-    upstream.on('shared', (call) => call.result(complete('x')));
-    await stand.expect('hit', callTool('shared', { n: 1 }, { token: 'beta' }), 'it was there all the time');
 });
 
 // ---- questions and records ------------------------------------------------------------------------------------------------------------
@@ -467,7 +470,7 @@ test('3000 callers who are let in once, each under a name of his own, do not fil
     const bytes = async () => (await stat(path.join(stand.sidecar.store, 'store.mdb'))).size;
     await stand.fill(callTool('read', {}));
     const before = await bytes();
-    assert.deepEqual(await flood(stand, t, Array.from({ length: 3000 }, (_, n) => callTool('write', {}, { token: null, headers: { Cookie: `c=${n}` } }))), [200]);
+    assert.deepEqual(await flood(stand, t, Array.from({ length: 3000 }, (_, n) => callTool('touch', {}, { token: null, headers: { Cookie: `c=${n}` } }))), [200]);
     await stand.sidecar.stop();
     assert.ok((await bytes()) - before < 256 * 1024, `${before} bytes before, ${await bytes()} afterwards`);
 });
@@ -535,7 +538,7 @@ test('a refusal of a request that hides a header is one all the same', async (t)
     await stand.fill(callTool('read', {}));
     await stand.expect('hit', callTool('read', {}));
     door.refuse = () => 401;
-    await expectRefusal(stand, callTool('write', {}, { headers: { Connection: 'keep-alive, x-foo' } }), 401);
+    await expectRefusal(stand, callTool('touch', {}, { headers: { Connection: 'keep-alive, x-foo' } }), 401);
     await expectRefusal(stand, callTool('read', {}), 401);
     assert.equal(asked('read'), 2);
 });
@@ -544,8 +547,8 @@ test('a login page instead of an answer renews no lease', async (t) => {
     const { stand, upstream, asked } = await open(t, { identity: `${SHORT}, probe: off` });
     await stand.fill(callTool('read', {}));
     await lapse();
-    upstream.on('write', (call) => call.reply(200, { 'Content-Type': 'text/html' }, '<html>who are you?</html>'));
-    assert.equal(await statusOf(stand, callTool('write', {})), 200);
+    upstream.on('touch', (call) => call.reply(200, { 'Content-Type': 'text/html' }, '<html>who are you?</html>'));
+    assert.equal(await statusOf(stand, callTool('touch', {})), 200);
     await stand.expect('miss:unproven', callTool('read', {}));
     assert.equal(asked('read'), 2);
 });
@@ -593,7 +596,10 @@ for (const scope of ['private', 'public']) {
         const slow = later(stand.ask(readResource('doc://x')));
         await upstream.call('doc://x');
         await moment();
-        await stand.fill(readResource('doc://x'));
+        // Past the cache: whoever looks there waits for the answer that is on its way. What he gets is kept.
+        const newer = await stand.expect('bypass:client-control', readResource('doc://x', past));
+        assert.match(newer.header('cache-status'), /; stored;/);
+        await stand.settle();
         gate.open();
         assert.equal(await textIn(await slow), 'old');
         await stand.settle();
@@ -618,12 +624,12 @@ test('a private answer to a client that asked past the cache takes the public on
     assert.equal(await textIn(await stand.ask(readResource('doc://x', beta))), 'new');
 });
 
-test('a client that asks past the cache gets the encoding it wants, and the private answer is gone though nobody here reads the newer one', async (t) => {
+test('a client that wants nothing stored gets the encoding it wants, and the private answer is gone though nobody here reads the newer one', async (t) => {
     const { stand, door, upstream, asked } = await open(t);
     await stand.fill(callTool('read', { n: 1 }));
     await stand.expect('hit', callTool('read', { n: 1 }));
     upstream.on('read', (call) => call.reply(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' }, gzipSync(`{"jsonrpc":"2.0","id":${call.id},"result":${JSON.stringify(complete('now otherwise'))}}`)));
-    const answer = await stand.ask(callTool('read', { n: 1 }, { headers: { 'Cache-Control': 'no-cache', 'Accept-Encoding': 'gzip' } }));
+    const answer = await stand.ask(callTool('read', { n: 1 }, { headers: { 'Cache-Control': 'no-store', 'Accept-Encoding': 'gzip' } }));
     await answer.body();
     assert.equal(answer.header('content-encoding'), 'gzip');
     assert.deepEqual(upstream.calls.at(-1).headerAll('accept-encoding'), ['gzip']);
@@ -631,6 +637,24 @@ test('a client that asks past the cache gets the encoding it wants, and the priv
     await stand.settle();
     await stand.expect('miss', callTool('read', { n: 1 }));
     assert.equal(asked('read'), 3);
+});
+
+test('a client that asks past the cache gets an answer without encoding, which is kept; an encoded one takes the older one away', async (t) => {
+    const { stand, door, upstream, asked } = await open(t);
+    const again = { headers: { 'Cache-Control': 'no-cache', 'Accept-Encoding': 'gzip' } };
+    await stand.fill(callTool('read', {}));
+    await stand.expect('bypass:client-control', callTool('read', {}, again));
+    assert.deepEqual(upstream.calls.at(-1).headerAll('accept-encoding'), ['identity']);
+    await stand.settle();
+    assert.equal(await textIn(await stand.expect('hit', callTool('read', {}))), 'read for alpha, 2');
+    // An upstream that encodes whatever is wanted.
+    upstream.on('read', (call) => call.reply(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' }, gzipSync(`{"jsonrpc":"2.0","id":${call.id},"result":${JSON.stringify(complete('now otherwise'))}}`)));
+    const answer = await stand.expect('bypass:client-control', callTool('read', {}, again));
+    assert.equal(answer.header('content-encoding'), 'gzip');
+    upstream.on('read', door.handle);
+    await stand.settle();
+    await stand.expect('miss', callTool('read', {}));
+    assert.equal(asked('read'), 4);
 });
 
 // ---- a second reading: strangers --------------------------------------------------------------------------------------------------------
@@ -665,9 +689,9 @@ test('a challenge is remembered over a restart, however many were let in just be
     const nobody = { token: null };
     await stand.fill(callTool('shared', {}, nobody));
     await stand.expect('hit', callTool('shared', {}, nobody));
-    assert.deepEqual(await flood(stand, t, Array.from({ length: 30 }, (_, n) => callTool('write', {}, { token: null, headers: { Cookie: `c=${n}` } }))), [200]);
+    assert.deepEqual(await flood(stand, t, Array.from({ length: 30 }, (_, n) => callTool('touch', {}, { token: null, headers: { Cookie: `c=${n}` } }))), [200]);
     door.refuse = (call, who) => (who === undefined ? 401 : undefined);
-    await expectRefusal(stand, callTool('write', {}, nobody), 401);
+    await expectRefusal(stand, callTool('touch', {}, nobody), 401);
     await stand.settle();
     await stand.sidecar.restart();
     await expectRefusal(stand, callTool('shared', {}, nobody), 401);
@@ -691,7 +715,7 @@ for (const name of ['read', 'mine']) {
         const place = await open(t, { flags: ['--max-sessions', '512'] });
         const people = await twenty(place, name);
         place.door.refuse = (call, who) => (who.startsWith('stranger') && call.json?.method !== 'ping' ? 401 : undefined);
-        const requests = Array.from({ length: 2000 }, (_, n) => (n & 8 ? callTool('write', {}, { token: `stranger-${n - 8}` }) : legacy('ping', undefined, { token: `stranger-${n}` })));
+        const requests = Array.from({ length: 2000 }, (_, n) => (n & 8 ? callTool('touch', {}, { token: `stranger-${n - 8}` }) : legacy('ping', undefined, { token: `stranger-${n}` })));
         assert.deepEqual((await flood(place.stand, t, requests)).sort(), [200, 401]);
         await moment();
         const kept = await keeping(place.stand, people, name, { proven: true });

@@ -48,7 +48,8 @@ test('300 descriptors: callers that leave while the upstream hangs use none up, 
     // Each of them has reached the upstream when its caller leaves.
     for (let round = 0; round < 12; round++) {
         const leavers = await Promise.all(Array.from({ length: 25 }, () => Connection.open(sidecar.origin, t)));
-        await Promise.all(leavers.map((leaver) => leaver.send(legacyCall('hang', {}))));
+        // Each asks something else: who asks the same would wait for the one that was first.
+        await Promise.all(leavers.map((leaver, who) => leaver.send(legacyCall('hang', { round, who }))));
         await until(() => upstream.of('hang').length === (round + 1) * 25, { withinMs: 3000, everyMs: 2, what: `25 more calls to reach the upstream, in round ${round}` });
         for (const leaver of leavers) leaver.close();
     }

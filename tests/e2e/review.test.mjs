@@ -196,8 +196,9 @@ const TURNS = {
 };
 for (const [what, [build, name, turn]] of Object.entries(TURNS)) {
     for (const via of what === 'a JSON-RPC error' ? ['json'] : ['json', 'sse']) test(`an answer with ${what} takes the public one that came before it away from others (${via})`, async () => {
-        const request = (token) => (build === callTool ? callTool(name, { via }, { token }) : readResource(`${name}-${via}`, { token }));
-        const key = build === callTool ? name : `${name}-${via}`;
+        // A name for each: two who were let in there before would wait for one answer.
+        const key = `${name}-${via}`;
+        const request = (token) => (build === callTool ? callTool(key, {}, { token }) : readResource(key, { token }));
         const offer = (call) => call.result(good[build === callTool ? 'tool' : 'read'], { via });
         // Of who was never let in, a refusal would be his alone.
         stand.upstream.on(key, offer);
