@@ -151,6 +151,13 @@ static void land(struct exchange *x, struct flight_outcome *outcome)
         flight_outcome_unref(outcome);
 }
 
+/* A write that the upstream refuses to this caller as such has changed nothing; of any other nobody knows. */
+static void raise_stamps(struct exchange *x)
+{
+    if (!x->has_head || (x->status != 401 && x->status != 403))
+        stamps_raise(x->flow, &x->stamps);
+}
+
 /* What the head or the end showed of the upstream. */
 static void settle_breaker(struct exchange *x, enum upstream_end how)
 {
@@ -167,7 +174,7 @@ static void settle_breaker(struct exchange *x, enum upstream_end how)
 static void finish(struct exchange *x)
 {
     /* however it ended: what it was to change may have changed */
-    stamps_raise(x->flow, &x->stamps);
+    raise_stamps(x);
     land(x, fill_outcome_of(&x->fill, CP_REASON_ABANDONED, 0, NULL, 0));
     if (x->has_pass)
         breaker_settle(x->flow->shared->breaker, &x->pass, BREAKER_UNKNOWN, BREAKER_UNKNOWN, now_of(x));
@@ -196,6 +203,25 @@ static void on_event(void *ctx, struct span data)
 
     notices_hear(x->flow, data);
     fill_event(&x->fill, data, x->events.dropped);
+}
+
+/* Nobody waits for it any more. */
+static void abandon(struct exchange *x)
+{
+    struct upstream_call *call = x->call;
+
+    if (x->is_legacy_post && !x->events.has_ids && x->flow->detached_count < x->flow->detached_max) {
+        x->is_detached = true;
+        ++x->flow->detached_count;
+        upstream_call_resume(call);
+        upstream_call_hurry(call);
+        return;
+    }
+    x->call = NULL;
+    if (x->fill.kind == FILL_STORE && !x->fill.is_stored)
+        x->reason = CP_REASON_ABANDONED;
+    upstream_call_cancel(call);
+    finish(x);
 }
 
 /* ---- the upstream's side ------------------------------------------------------------------------------------------------------ */
@@ -316,14 +342,26 @@ static int retry_after_of(const struct upstream_head *head)
     return 0;
 }
 
-/* The head alone says that nothing can be kept: nobody waits for the rest. */
+/* The head alone says that others get nothing of it. */
+static bool is_apart(const struct exchange *x)
+{
+    const struct cp_reply *reply = &x->fill.reply;
+
+    return x->reason != CP_REASON_NONE || reply->sets_cookie || reply->no_store || reply->vary_unkeyed;
+}
+
+/* Landed, and its client is gone, too. */
+static bool is_forsaken(const struct exchange *x)
+{
+    return x->flight == NULL && x->client == NULL && !x->is_own && !x->is_detached && x->call != NULL;
+}
+
+/* Nobody waits for the rest. */
 static void land_head(struct exchange *x, const struct upstream_head *head)
 {
-    /* an error in the body is shared when it was read */
-    if (x->reason == CP_REASON_STATUS && x->tap != TAP_NONE)
-        return;
-    land(x, fill_outcome_of(&x->fill, x->reason, head->status, "the MCP server behind mcpcached answered with an error",
-                            retry_after_of(head)));
+    settle_breaker(x, UPSTREAM_COMPLETE);
+    land(x, fill_outcome_of(&x->fill, x->reason != CP_REASON_NONE ? x->reason : CP_REASON_EXCHANGE, head->status,
+                            "the MCP server behind mcpcached answered with an error", retry_after_of(head)));
 }
 
 /* What is said of a fetch that brought nothing, or nothing whole. */
@@ -356,11 +394,13 @@ static void hand_over(struct exchange *x, const struct failure *failure)
 {
     struct flight_outcome outcome = {
         .refs = 1, .how = FLIGHT_FAILURE, .reason = failure->reason, .status = failure->status, .text = failure->text};
-    struct downstream *client = x->client;
+    h2o_req_t *req = downstream_take(x->client);
 
     x->client = NULL;
     x->is_told = true;
-    request_resume(x->flow, downstream_take(client), &(struct telling){.how = TELLING_LANDED, .outcome = &outcome});
+    /* those of an answer that was held back and is none */
+    req->res.headers = (h2o_headers_t){NULL};
+    request_resume(x->flow, req, &(struct telling){.how = TELLING_LANDED, .outcome = &outcome});
 }
 
 /* The fetch failed with this status; whether an older answer takes its place. The exchange is over then. */
@@ -395,14 +435,19 @@ static void on_head(void *data, const struct upstream_head *head)
     learn(x, &facts);
     fill_head(&x->fill, &facts);
     read_groups(x, head);
-    stamps_raise(x->flow, &x->stamps);
+    raise_stamps(x);
     choose_tap(x, head);
     if (x->fill.kind == FILL_STORE)
         x->reason = why_not_kept(x);
     if (head->status >= 500 && stand_in(x, head->status))
         return;
-    if (x->fill.kind == FILL_STORE && x->reason != CP_REASON_NONE)
+    if (x->flight != NULL && is_apart(x)) {
         land_head(x, head);
+        if (is_forsaken(x)) {
+            abandon(x);
+            return;
+        }
+    }
     if (MUTANT("buffered-sse") && x->fill.reply.is_events && head->has_body)
         x->is_holding = true;
     if (x->client == NULL)
@@ -429,13 +474,20 @@ static void on_body(void *data, struct span bytes)
 {
     struct exchange *x = data;
 
-    stamps_raise(x->flow, &x->stamps);
+    raise_stamps(x);
     if (x->tap == TAP_EVENTS) {
         /* read before it is relayed: what the client does next may depend on what was learned */
         if (events_feed(&x->events, bytes, on_event, x) != 0)
             x->tap = TAP_NONE;
-        if (x->flight != NULL && (x->fill.is_judged || x->fill.reply.server_asked || x->events.dropped))
-            land(x, fill_outcome_of(&x->fill, x->events.dropped ? CP_REASON_LARGE : CP_REASON_SERVER_REQUEST, 200, NULL, 0));
+        if (x->flight != NULL &&
+            (x->fill.is_judged || x->fill.is_doubtful || x->fill.reply.server_asked || x->events.dropped)) {
+            settle_breaker(x, UPSTREAM_COMPLETE);
+            land(x, fill_outcome_of(&x->fill, x->events.dropped ? CP_REASON_LARGE : CP_REASON_EXCHANGE, 200, NULL, 0));
+            if (is_forsaken(x)) {
+                abandon(x);
+                return;
+            }
+        }
         if (x->is_own && (x->fill.is_judged || x->fill.reply.server_asked)) {
             /* nobody waits for the end of the stream, which may never come, or answers what the server asks in it */
             settle_breaker(x, UPSTREAM_COMPLETE);
@@ -448,8 +500,14 @@ static void on_body(void *data, struct span bytes)
         if (x->collected.n + bytes.n > x->flow->shared->max_entry_bytes + ENVELOPE_BYTES) {
             if (x->fill.kind == FILL_STORE)
                 x->reason = CP_REASON_LARGE;
-            if (x->flight != NULL)
+            if (x->flight != NULL) {
+                settle_breaker(x, UPSTREAM_COMPLETE);
                 land(x, fill_outcome_of(&x->fill, CP_REASON_LARGE, 200, NULL, 0));
+                if (is_forsaken(x)) {
+                    abandon(x);
+                    return;
+                }
+            }
             if (x->is_holding)
                 release_hold(x, x->content_bytes);
             x->tap = TAP_NONE;
@@ -519,7 +577,7 @@ static void on_end(void *data, enum upstream_end how)
 
     x->call = NULL;
     settle_breaker(x, how);
-    stamps_raise(x->flow, &x->stamps);
+    raise_stamps(x);
     if (!x->has_head) {
         answer_error(x, how);
         finish(x);
@@ -559,25 +617,6 @@ static const struct upstream_callbacks callbacks = {on_head, on_body, on_end};
 
 /* ---- the client's side -------------------------------------------------------------------------------------------------------- */
 
-/* Nobody waits for it any more. */
-static void abandon(struct exchange *x)
-{
-    struct upstream_call *call = x->call;
-
-    if (x->is_legacy_post && !x->events.has_ids && x->flow->detached_count < x->flow->detached_max) {
-        x->is_detached = true;
-        ++x->flow->detached_count;
-        upstream_call_resume(call);
-        upstream_call_hurry(call);
-        return;
-    }
-    x->call = NULL;
-    if (x->fill.kind == FILL_STORE && !x->fill.is_stored)
-        x->reason = CP_REASON_ABANDONED;
-    upstream_call_cancel(call);
-    finish(x);
-}
-
 /* Whether others wait for it. */
 static bool is_awaited(struct exchange *x)
 {
@@ -602,6 +641,14 @@ static void on_client_gone(void *owner)
     abandon(x);
 }
 
+static void answer_nothing(struct downstream *client)
+{
+    h2o_req_t *req = downstream_take(client);
+
+    req->res.headers.size = 0;
+    reply_nothing_send(req);
+}
+
 void exchange_dismiss(struct exchange *x)
 {
     struct downstream *client = x->client;
@@ -614,7 +661,7 @@ void exchange_dismiss(struct exchange *x)
     else if (x->has_head && !x->is_holding)
         downstream_end(client);
     else
-        reply_nothing_send(downstream_take(client));
+        answer_nothing(client);
     if (x->call != NULL && !is_awaited(x))
         abandon(x);
 }
@@ -789,7 +836,9 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
 
     request.may_retry_connect = plan->outcome == CP_OUTCOME_MISS;
     request.deadline_ms = plan->keys != NULL && plan->decision->rule != NULL ? plan->decision->rule->timeout_ms : 0;
-    stamps_raise(flow, &x->stamps);
+    /* strangers make nothing old before the upstream lets them */
+    if (x->stamps.is_known)
+        stamps_raise(flow, &x->stamps);
     x->client = downstream_new(req, x, on_client_gone, on_client_drained);
     downstream_watch(x->client);
     call = upstream_call_start(flow->upstream, &request, &callbacks, x);
@@ -829,7 +878,10 @@ struct exchange *exchange_begin_own(struct flow *flow, const struct exchange_own
         begin_fill(x, own->plan);
         x->fill.is_refresh = true;
         request.may_retry_connect = true;
-        request.deadline_ms = own->plan->decision->rule != NULL ? own->plan->decision->rule->timeout_ms : 0;
+        /* nobody else ends it */
+        request.deadline_ms = own->plan->decision->rule != NULL && own->plan->decision->rule->timeout_ms != 0
+                                  ? own->plan->decision->rule->timeout_ms
+                                  : flow->shared->upstream.first_byte_timeout_ms;
     } else {
         x->fill.kind = FILL_PROBE;
         x->fill.flow = flow;

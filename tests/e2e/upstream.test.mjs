@@ -139,21 +139,41 @@ describe('an upstream that breaks off', () => {
         assert.equal(calls, 1);
     });
 
-    test('in the middle of its answer: the client does not take it for complete, and nothing is kept', async (t) => {
-        let calls = 0;
+    /** Breaks off in the middle of its answer to whatever it is asked. */
+    async function breaking(t) {
+        const upstream = { calls: 0 };
         const server = http.createServer((request, response) => {
-            calls += 1;
-            response.writeHead(200, { 'content-type': 'application/json' });
+            upstream.calls += 1;
+            response.writeHead(200, { 'content-type': 'application/json', 'set-cookie': 'of=the broken one', etag: '"1"' });
             response.write('{"jsonrpc":"2.0","id":1,"result":{"content":[');
             setTimeout(() => request.socket.destroy(), 50);
         });
         server.listen(0, '127.0.0.1');
         await once(server, 'listening');
         t.after(() => server.close());
-        const sidecar = await Sidecar.start(`${readPolicy}identity: { anonymous: shared }\n`, { t, upstream: `http://127.0.0.1:${server.address().port}/mcp` });
+        upstream.url = `http://127.0.0.1:${server.address().port}/mcp`;
+        return upstream;
+    }
+
+    test('in the middle of an answer of which nothing went out yet: the client gets 502 and his id, and nothing is kept', async (t) => {
+        const upstream = await breaking(t);
+        const sidecar = await Sidecar.start(`${readPolicy}identity: { anonymous: shared }\n`, { t, upstream });
         for (const expected of [1, 2]) {
-            await assert.rejects(async () => (await post(sidecar.url, echo(1), { 'mcp-protocol-version': '2025-11-25' })).text());
-            assert.equal(calls, expected);
+            const response = await post(sidecar.url, { ...echo(1), id: `n${expected}` }, { 'mcp-protocol-version': '2025-11-25' });
+            assert.equal(response.headers.get('cache-status'), 'mcpcached; fwd=miss; detail=truncated');
+            assert.equal(response.headers.get('content-type'), 'application/json', 'once');
+            for (const name of ['set-cookie', 'etag']) assert.equal(response.headers.get(name), null, `${name}: nothing of the answer that broke off`);
+            await assertOwnError(response, 502, `n${expected}`);
+            assert.equal(upstream.calls, expected);
+        }
+    });
+
+    test('in the middle of an answer that is passed on as it comes: the client does not take it for complete', async (t) => {
+        const upstream = await breaking(t);
+        const sidecar = await Sidecar.start(readPolicy, { t, upstream });
+        for (const expected of [1, 2]) {
+            await assert.rejects(async () => (await post(sidecar.url, { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'tick', arguments: {} } }, { 'mcp-protocol-version': '2025-11-25' })).text());
+            assert.equal(upstream.calls, expected);
         }
     });
 });
