@@ -16,7 +16,7 @@ import { ask } from './lib/raw.mjs';
 import { callTool, complete, legacy, legacyCall, messageOf, modern, outcomeOf, raw, readResource, withBody } from './lib/rpc.mjs';
 import { Scripted } from './lib/scripted.mjs';
 import { Sidecar, defaultBinary, projectRoot } from './lib/sidecar.mjs';
-import { Stand } from './lib/stand.mjs';
+import { POLICY, Stand } from './lib/stand.mjs';
 import { sleep, until } from './lib/wait.mjs';
 
 const CANARY = '  - { name: canary, ttl: 60s, scope: principal }\n';
@@ -128,14 +128,15 @@ const MINED = [...INERT, 'sec-fetch-site', 'sec-fetch-mode', 'sec-ch-ua', 'x-b3-
     'x-real-host', 'x-requested-with', 'x-rewrite-url', 'x-role', 'x-scheme', 'x-session', 'x-tenant', 'x-tenant-id', 'x-timezone', 'x-token', 'x-user', 'x-user-id', 'x-vary-me', 'x-wap-profile', 'x_tenant', 'zz-unheard-of'];
 
 test('S3: every header, added alone: what the upstream can see of it is in the key, or on the list of what changes nothing', async (t) => {
-    const stand = await Stand.open({ t });
+    // What is always forwarded is no write here: after one its caller would find nothing at all.
+    const stand = await Stand.open({ t, policy: POLICY.replace('tools:\n', 'tools:\n  - { name: "always-mined-*", ttl: off }\n') });
     const seen = (call) => call.headers.filter(([name]) => !/^(host|content-length)$/i.test(name)).map(([name, value]) => `${name.toLowerCase()}: ${value}`).sort().join('\n');
     stand.upstream.fallback = (call) => call.result(call.json.params._meta ? complete(seen(call)) : { content: [{ type: 'text', text: seen(call) }] });
     const unkeyed = [];
     const needless = [];
     const show = async (request) => {
         const answer = await stand.ask(request);
-        return { outcome: outcomeOf(answer), text: (await messageOf(answer)).result?.content[0].text.replaceAll('write-', 'read-') };
+        return { outcome: outcomeOf(answer), text: (await messageOf(answer)).result?.content[0].text.replaceAll('always-', 'read-') };
     };
     const values = { accept: 'application/json, text/event-stream, x/y', 'content-type': 'application/json; charset=utf-8', 'cache-control': 'max-age=7', pragma: 'x', cookie: 'a=1', origin: 'https://a.example' };
     for (const [era, call] of [['modern', callTool], ['legacy', legacyCall]]) {
@@ -150,7 +151,7 @@ test('S3: every header, added alone: what the upstream can see of it is in the k
                 const mined = await show(call(tool, {}, { headers }));
                 if (mined.outcome === 'hit') {
                     // Would the upstream have seen a difference? Asked in a way that is never answered from the store.
-                    const forwarded = [{}, headers].map(async (more) => (await show(call(`write-mined-${era}`, {}, { headers: more }))).text);
+                    const forwarded = [{}, headers].map(async (more) => (await show(call(`always-mined-${era}`, {}, { headers: more }))).text);
                     const [without, with_] = await Promise.all(forwarded);
                     if (without !== with_ && !isDocumented) unkeyed.push(where);
                 } else if (isInert(name) && !(era === 'legacy' && name === 'mcp-session-id')) {

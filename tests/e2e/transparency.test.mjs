@@ -66,11 +66,21 @@ const REQUEST_HEADERS = [
     ['x-lower', 'kept'], ['X-Punctuation', '"quoted", (comment); a=b \\ {json:[1]}'], ['X-Latin', 'caf\u00e9'], ['Range', 'bytes=0-1'], ['Accept-Encoding', 'gzip, br'],
 ];
 for (const request of [{ method: 'GET', path: '/mcp' }, { method: 'DELETE', path: '/mcp' }, { method: 'POST', path: '/other', body: 'x' }, { method: 'POST', path: '/mcp', body: legacy('ping', undefined).body }]) {
-    test(`${request.method} ${request.path}${request.body ? ' with a body' : ''}: headers reach the upstream as they were sent, empty and repeated ones too, and none is added`, async () => {
+    const encoding = request.path === '/mcp' ? 'identity' : 'gzip, br';
+    test(`${request.method} ${request.path}${request.body ? ' with a body' : ''}: headers reach the upstream as they were sent, empty and repeated ones too, and none is added; Accept-Encoding: ${encoding}`, async () => {
         const { call } = await passed({ ...request, headers: REQUEST_HEADERS });
-        assert.deepEqual(endToEnd(call.headers), endToEnd(REQUEST_HEADERS));
+        // On the MCP path alone it is another: any answer there may tell of changes, and is read along.
+        const expected = REQUEST_HEADERS.map(([name, value]) => [name, name === 'Accept-Encoding' ? encoding : value]);
+        assert.deepEqual(endToEnd(call.headers), endToEnd(expected));
     });
 }
+
+test('a lookup whose answer is not to be stored reaches the upstream with the encodings that its client takes', async () => {
+    for (const [more, expected] of [[{ 'Cache-Control': 'no-store' }, ['gzip, br']], [{ 'Cache-Control': 'no-cache' }, ['identity']], [{}, ['identity']]]) {
+        const { call } = await passed(callTool('read-encodings', {}, { headers: { 'Accept-Encoding': 'gzip, br', ...more } }));
+        assert.deepEqual(call.headerAll('accept-encoding'), expected, JSON.stringify(more));
+    }
+});
 
 test('headers of one connection stay on it', async () => {
     const { call } = await passed({ method: 'GET', path: '/hop', headers: { Connection: 'close, X-Hop', 'X-Hop': '1', 'Keep-Alive': 'timeout=5', TE: 'trailers', 'Proxy-Connection': 'keep-alive', Upgrade: 'h2c', 'X-Stay': '1' } });
