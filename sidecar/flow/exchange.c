@@ -479,8 +479,7 @@ static void on_body(void *data, struct span bytes)
         /* read before it is relayed: what the client does next may depend on what was learned */
         if (events_feed(&x->events, bytes, on_event, x) != 0)
             x->tap = TAP_NONE;
-        if (x->flight != NULL &&
-            (x->fill.is_judged || x->fill.is_doubtful || x->fill.reply.server_asked || x->events.dropped)) {
+        if (x->flight != NULL && (x->fill.is_judged || x->fill.is_doubtful || x->fill.reply.server_asked || x->events.dropped)) {
             settle_breaker(x, UPSTREAM_COMPLETE);
             land(x, fill_outcome_of(&x->fill, x->events.dropped ? CP_REASON_LARGE : CP_REASON_EXCHANGE, 200, NULL, 0));
             if (is_forsaken(x)) {

@@ -330,28 +330,47 @@ static void watch(struct fill *fill, const struct cp_answer *answer, const struc
         drop_public(fill, is_result);
 }
 
+static bool has_own_entry(struct fill *fill)
+{
+    struct cp_key key;
+
+    return keys_bind(&fill->keys, fill->id_of_caller, fill->decision.private_scope, &key) && began_of(fill, &key) != NOTHING_THERE;
+}
+
+/* A refresh that brought neither a whole answer nor the upstream's word that there is none: what is there is better. */
+static bool is_failed_refresh(const struct fill *fill, const struct cp_answer *answer, enum cp_era era)
+{
+    bool is_whole = !fill->is_doubtful && fill->reply.id_matches && answer->has_result && !answer->is_error &&
+                    !answer->is_exchange_private && !fill->reply.server_asked && answer->is_object &&
+                    (answer->type == CP_RESULT_COMPLETE || (answer->type == CP_RESULT_ABSENT && era == CP_ERA_LEGACY));
+
+    return fill->is_refresh && !is_whole && !answer->has_error;
+}
+
 static void keep(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
 {
     struct cp_storing storing = {.store = false, .reason = CP_REASON_UNREADABLE};
     bool is_result = fill->reply.id_matches && answer->has_result && !answer->has_error && !answer->is_error;
-    bool was_refused = is_refusal(fill, answer), spares = fill->is_refresh && was_refused && answer->is_error && !answer->has_error;
+    bool was_refused = is_refusal(fill, answer), spares = is_failed_refresh(fill, answer, message->era);
 
     if (was_refused && answer->has_error && answer->error_code == -32602)
         drop_pages(fill, message);
-    if (spares)
-        /* the tool failed, as it may: what is there is better, for others and for who is let in again */
-        admission_withdraw(&fill->flow->trust, fill->keys.grant, now_of(fill));
-    else if (was_refused)
+    if (spares) {
+        /* the tool failed, as it may; or it refuses him, and then he has seen the last of what is everybody's */
+        if (answer->is_error && !has_own_entry(fill))
+            admission_withdraw(&fill->flow->trust, fill->keys.grant, now_of(fill));
+    } else if (was_refused) {
         refused(fill);
-    else if (is_result && fill->reply.status == 200)
+    } else if (is_result && fill->reply.status == 200) {
         admission_grant(&fill->flow->trust, fill->id_of_caller, fill->keys.grant, fill->began_ms);
+    }
     if (fill->kind == FILL_WATCH) {
         watch(fill, answer, message, is_result, was_refused);
         return;
     }
     if (!fill->is_doubtful)
         cp_decide_store(&fill->decision, message, &fill->reply, answer, &storing);
-    if (spares)
+    if (spares && storing.store)
         storing = (struct cp_storing){.store = false, .reason = CP_REASON_IS_ERROR};
     fill->reason = storing.reason;
     if (storing.store)

@@ -19,6 +19,7 @@
 #define BUCKETS       1024
 #define LOCAL_BUCKETS FLOW_FLIGHT_BUCKETS
 #define MARKS         8192
+#define LEADER_ID_MAX 64
 
 struct record {
     struct record *next;
@@ -28,8 +29,10 @@ struct record {
     uint64_t loops; /* that have a flight for it, by index; the owner's own included */
     unsigned owner;
     size_t waiters;
-    bool is_sealed;     /* nobody joins */
-    bool is_leaderless; /* it goes when the last who waits goes */
+    bool is_sealed;                /* nobody joins */
+    bool is_leaderless;            /* it goes when the last who waits goes */
+    char leader_id[LEADER_ID_MAX]; /* the raw id under which the upstream knows it */
+    size_t leader_id_bytes;        /* 0: none that fits */
 };
 
 /* Under which a client may cancel what it asked. */
@@ -338,6 +341,10 @@ enum flight_join flight_join(struct flow *flow, h2o_req_t *req, const struct fli
             .loops = UINT64_C(1) << flow->index,
             .owner = flow->index,
         };
+        if (ask->has_asked && ask->id.n <= sizeof(record->leader_id)) {
+            memcpy(record->leader_id, ask->id.p, ask->id.n);
+            record->leader_id_bytes = ask->id.n;
+        }
         *bucket = record;
         has_asked = add_asked(registry, ask, serial, flow->index, true);
         joined = FLIGHT_LED;
@@ -453,10 +460,8 @@ bool flight_leave(struct flight *flight)
     bool is_awaited;
 
     pthread_mutex_lock(&registry->mutex);
-    if (flight->has_asked)
-        drop_asked(registry, flight->asked);
-    flight->has_asked = false;
     record = *record_at(registry, &flight->name, flight->serial);
+    /* what he asked stays known by its id: he may yet cancel it, and the upstream works for others under that id */
     is_awaited = record != NULL && record->waiters != 0;
     if (is_awaited)
         record->is_leaderless = true;
@@ -497,30 +502,35 @@ void flight_unmark(struct flow *flow, const struct flight_name *name, int64_t no
 
 /* ---- cancellation ---------------------------------------------------------------------------------------------------------------- */
 
-bool flight_cancel(struct flow *flow, const uint8_t name[16])
+enum flight_cancel flight_cancel(struct flow *flow, const uint8_t name[16], h2o_mem_pool_t *pool, struct span *ret_id)
 {
     struct flight_registry *registry = registry_of(flow);
+    struct flight_message message = {.kind = MESSAGE_CANCELLED};
+    enum flight_cancel cancel = FLIGHT_CANCEL_FORWARD;
     struct asked *asked;
-    bool is_taken = false;
+    struct record *record;
 
     pthread_mutex_lock(&registry->mutex);
-    if ((asked = *asked_at(registry, name)) != NULL) {
-        struct record *record = *record_at(registry, &asked->flight, asked->serial);
+    if ((asked = *asked_at(registry, name)) != NULL && (record = *record_at(registry, &asked->flight, asked->serial)) != NULL) {
+        bool is_last = asked->leads ? record->waiters == 0 : record->waiters == 1 && record->is_leaderless;
 
-        if (asked->leads && (record == NULL || record->waiters == 0)) {
-            /* he waits alone: the upstream may stop, and then nobody else may wait for it */
-            if (record != NULL)
-                record->is_sealed = true;
+        message.serial = asked->serial;
+        memcpy(message.asked, name, 16);
+        if (!is_last) {
+            cancel = FLIGHT_CANCEL_DONE;
         } else {
-            struct flight_message message = {.kind = MESSAGE_CANCELLED, .serial = asked->serial};
-
-            memcpy(message.asked, name, 16);
-            tell_loop(flow, asked->loop, &message);
-            is_taken = true;
+            /* the upstream may stop: nobody else may wait for it */
+            record->is_sealed = true;
+            if (!asked->leads) {
+                cancel = record->leader_id_bytes != 0 ? FLIGHT_CANCEL_RENAMED : FLIGHT_CANCEL_DONE;
+                *ret_id = (struct span){h2o_strdup(pool, record->leader_id, record->leader_id_bytes).base, record->leader_id_bytes};
+            }
         }
+        if (cancel != FLIGHT_CANCEL_FORWARD)
+            tell_loop(flow, asked->loop, &message);
     }
     pthread_mutex_unlock(&registry->mutex);
-    return is_taken;
+    return cancel;
 }
 
 /* ---- messages -------------------------------------------------------------------------------------------------------------------- */

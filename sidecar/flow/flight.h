@@ -60,6 +60,7 @@ struct flight_ask {
     size_t subject_count;
     bool has_asked;
     uint8_t asked[16]; /* under which the client may cancel it */
+    struct span id;    /* raw token; with has_asked */
 };
 
 enum flight_join {
@@ -84,14 +85,18 @@ bool flight_is_marked(struct flow *flow, const struct flight_name *name, int64_t
 void flight_mark_until(struct flow *flow, const struct flight_name *name, int64_t until_ms);
 void flight_unmark(struct flow *flow, const struct flight_name *name, int64_t now_ms);
 
-/* The client of a session cancels its request. True: it was one of several who wait, and what is to be done is done here. False: forward it; nobody joins its
- * flight, if it leads one, from now on. */
-bool flight_cancel(struct flow *flow, const uint8_t asked[16]);
+enum flight_cancel {
+    FLIGHT_CANCEL_FORWARD, /* nobody else waits: the upstream shall hear of it, and nobody joins from now on */
+    FLIGHT_CANCEL_RENAMED, /* the same, but the upstream knows the call under the id of who led it */
+    FLIGHT_CANCEL_DONE,    /* one of several: he waits no more, the others do, and the upstream need not hear of it */
+};
+/* The client of a session cancels its request. ret_id, when RENAMED: the raw token; in pool. */
+enum flight_cancel flight_cancel(struct flow *flow, const uint8_t asked[16], h2o_mem_pool_t *pool, struct span *ret_id);
 
 struct flight_registry *flight_registry_new(size_t max_flights, size_t max_waiters);
 void flight_registry_free(struct flight_registry *registry);
 
-/* Once per flow, on its loop; after probes_open, before probes_close. */
+/* Once per flow, on its loop; before probes_open and before probes_close: while flow->index is set, other loops may send. */
 void flights_open(struct flow *flow);
 void flights_close(struct flow *flow);
 /* Cuts all who wait here; before the exchanges are killed. */

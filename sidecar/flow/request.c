@@ -296,7 +296,8 @@ static bool may_stand_in(struct story *s, bool is_found)
 
 static void answer_failure(struct story *s, bool is_found, const struct flight_outcome *outcome)
 {
-    if (may_stand_in(s, is_found)) {
+    /* 429 is no failure of the upstream's */
+    if (outcome->status >= 500 && may_stand_in(s, is_found)) {
         answer_found(s, outcome->status);
         return;
     }
@@ -362,6 +363,7 @@ static void fetch(struct story *s, bool is_found)
     ask.subject_count = s->keys.subject_count + 1;
     if (s->message.era == CP_ERA_LEGACY && s->caller.id.has_session) {
         ask.has_asked = true;
+        ask.id = s->message.id;
         caller_asked_name(&flow->trust, &s->caller.id, s->message.id, ask.asked);
     }
     s->plan.flight_name = ask.name;
@@ -436,18 +438,36 @@ static bool decide(struct story *s)
     return s->plan.reason == CP_REASON_NONE;
 }
 
-/* The client of a session takes back what it asked, and others wait for the same (2025-11-25 basic/utilities/cancellation). */
+/* The client of a session takes back what it asked, and others may wait for the same (2025-11-25 basic/utilities/cancellation). */
 static bool is_cancelled_here(struct story *s)
 {
-    const struct cp_json_node *id;
     uint8_t asked[16];
+    const struct cp_json_node *id;
+    struct span leader_id = SPAN_ABSENT;
+    h2o_mem_pool_t *pool = &s->req->pool;
+    char *body;
+    size_t cap;
 
     if (s->message.method != CP_METHOD_CANCELLED || s->message.kind != CP_KIND_NOTIFICATION || s->message.era != CP_ERA_LEGACY ||
         !s->caller.id.has_session || s->message.is_malformed ||
         (id = cp_json_member(s->message.doc, s->message.params, SPAN("requestId"))) == NULL)
         return false;
     caller_asked_name(&s->flow->trust, &s->caller.id, cp_json_raw(s->message.doc, id), asked);
-    return flight_cancel(s->flow, asked);
+    switch (flight_cancel(s->flow, asked, pool, &leader_id)) {
+    case FLIGHT_CANCEL_FORWARD:
+        return false;
+    case FLIGHT_CANCEL_RENAMED:
+        cap = leader_id.n + 96;
+        body = h2o_mem_alloc_pool(pool, cap);
+        s->req->entity.len = (size_t)snprintf(
+            body, cap, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":%.*s}}",
+            (int)leader_id.n, leader_id.p);
+        s->req->entity.base = body;
+        return false;
+    case FLIGHT_CANCEL_DONE:
+        return true;
+    }
+    return false;
 }
 
 static void tell(struct story *s)
@@ -468,7 +488,10 @@ static void tell(struct story *s)
         return;
     }
     if (!decide(s)) {
-        if (is_cancelled_here(s)) {
+        if (s->telling->how == TELLING_LANDED && s->telling->outcome->how == FLIGHT_FAILURE) {
+            /* it was sent once: what became of its tool or session meanwhile is no reason to send it again */
+            answer_failure(s, false, s->telling->outcome);
+        } else if (is_cancelled_here(s)) {
             note(s, CP_OUTCOME_BYPASS, CP_REASON_METHOD, 202, 0);
             reply_accepted_send(s->req);
         } else {

@@ -53,6 +53,7 @@ void stamps_of(struct flow *flow, const struct cp_message *message, const struct
     struct adding adding = {flow, ret, caller};
 
     ret->count = 0;
+    ret->is_known = caller->id.epochs[0] != 0;
     if (message->kind == CP_KIND_BATCH && caller->facts.body_is_plain)
         cp_message_each(message->doc, add_message, &adding);
     else

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stamps: what a request that may change something makes old. The writer's own reads ignore whatever is older (read-your-writes, for public entries too), and the
- * tags that its rule invalidates are purged for everybody. Raised before it is forwarded, before anything of its reply is relayed, and when it is over, however
- * that came: what was read in between may or may not have seen the change. Thread: the flow's loop. */
+ * tags that its rule invalidates are purged for everybody. Raised before it is forwarded (for whom the upstream knows: anybody may claim to be a writer), before
+ * anything of its reply is relayed, and when it is over, however that came (but by 401 or 403): what was read in between may or may not have seen the change. Thread: the flow's loop. */
 #ifndef MCPCACHED_FLOW_STAMPS_H
 #define MCPCACHED_FLOW_STAMPS_H
 
@@ -9,7 +9,8 @@
 
 struct stamps {
     uint64_t subjects[STORE_SUBJECTS_MAX];
-    size_t count; /* 0: it changes nothing */
+    size_t count;  /* 0: it changes nothing */
+    bool is_known; /* the upstream has accepted this caller before */
 };
 
 /* Whether a request of this method may change something at all (RFC 9110 9.2.1). */

@@ -8,7 +8,7 @@
 
 enum word {
     WORD_SEEN, /* the rank */
-    WORD_GENERATION,
+    WORD_ORDER,
     WORD_ANNOTATION,
     WORD_DIGEST, /* two */
     WORDS = WORD_DIGEST + 2,
@@ -21,7 +21,7 @@ enum word {
 #define DEFINITIONS_OWNER 2
 
 struct record {
-    uint64_t generation; /* 0: nothing is known */
+    uint64_t order; /* one more than the generation of the list; 0: nothing is known */
     uint64_t annotation;
     uint8_t digest[16];
 };
@@ -38,7 +38,7 @@ void definitions_free(struct definitions *definitions)
 
 static void unpack(const uint64_t *words, struct record *ret)
 {
-    ret->generation = words[WORD_GENERATION];
+    ret->order = words[WORD_ORDER];
     ret->annotation = words[WORD_ANNOTATION];
     memcpy(ret->digest, &words[WORD_DIGEST], sizeof(ret->digest));
 }
@@ -47,20 +47,20 @@ static void unpack(const uint64_t *words, struct record *ret)
 static bool write_record(struct slots *slots, const uint8_t name[16], const struct record *record, uint64_t seen, bool *ret_is_new)
 {
     uint64_t words[SLOTS_WORDS_MAX];
-    struct record known = {.generation = 0};
+    struct record known = {.order = 0};
     bool found;
     struct slot *slot = slots_lock(slots, name, words, &found);
 
     if (found)
         unpack(words, &known);
-    if (found && known.generation > record->generation) {
+    if (found && known.order > record->order) {
         slots_unlock(slots, slot, name, NULL);
         return false;
     }
-    *ret_is_new = known.generation == 0 || known.annotation != record->annotation ||
+    *ret_is_new = known.order == 0 || known.annotation != record->annotation ||
                   memcmp(known.digest, record->digest, sizeof(known.digest)) != 0;
     words[WORD_SEEN] = seen;
-    words[WORD_GENERATION] = record->generation;
+    words[WORD_ORDER] = record->order;
     words[WORD_ANNOTATION] = record->annotation;
     memcpy(&words[WORD_DIGEST], record->digest, sizeof(record->digest));
     slots_unlock(slots, slot, name, words);
@@ -108,13 +108,13 @@ static void recall(struct trust *trust, const uint8_t name[16], struct record *r
     h2o_mem_pool_t pool;
     bool is_new;
 
-    *ret = (struct record){.generation = 0};
+    *ret = (struct record){.order = 0};
     h2o_mem_init_pool(&pool);
     key_of(trust, name, &key);
     if (store_get(trust->reader, &key, alloc_from_pool, &pool, &entry) == STORE_HIT && entry.method == CP_METHOD_INITIALIZE &&
         entry.body.n == sizeof(body)) {
         memcpy(&body, entry.body.p, sizeof(body));
-        ret->generation = entry.generation != 0 ? entry.generation : 1;
+        ret->order = entry.generation + 1;
         ret->annotation = body.annotation;
         memcpy(ret->digest, body.digest, sizeof(ret->digest));
     }
@@ -135,7 +135,7 @@ static void remember(struct trust *trust, const uint8_t name[16], const struct r
     store_put(trust->shared->store, &key,
               &(struct store_entry){
                   .body = {(const char *)&body, sizeof(body)},
-                  .generation = record->generation,
+                  .generation = record->order - 1,
                   .stored_at_ms = now_ms,
                   .began_ms = now_ms,
                   .expires_at_ms = now_ms + CP_TTL_MAX_MS,
@@ -170,12 +170,12 @@ void definition_of(struct trust *trust, const struct identity *id, struct span t
     if (!read_record(trust, name, &everybodys))
         recall(trust, name, &everybodys);
     narrow(name, id);
-    if (!read_record(trust, name, &own) || own.generation == 0)
+    if (!read_record(trust, name, &own) || own.order == 0)
         own = everybodys;
-    if (own.generation == 0)
+    if (own.order == 0)
         return;
     ret->annotation = (enum cp_annotation)own.annotation;
-    if (store_validity_of(trust->shared->store, own.generation, &lists, 1) == STORE_PURGED) {
+    if (store_validity_of(trust->shared->store, own.order - 1, &lists, 1) == STORE_PURGED) {
         /* what it says now was not seen: a promise is void, a veto stands */
         if (ret->annotation == CP_ANNOTATION_READ_ONLY)
             ret->annotation = CP_ANNOTATION_NONE;
@@ -197,7 +197,7 @@ void definition_learn(struct trust *trust, const struct identity *id, struct spa
                       struct span canonical, uint64_t generation, int64_t now_ms)
 {
     struct slots *slots = (struct slots *)trust->shared->definitions;
-    struct record record = {.generation = generation, .annotation = annotation}, known;
+    struct record record = {.order = generation + 1, .annotation = annotation}, known;
     uint64_t seen = now_ms > 0 ? (uint64_t)now_ms + SEEN_NOTHING : SEEN_NOTHING + 1;
     uint8_t name[16];
     bool is_new;
