@@ -34,7 +34,7 @@ static void check_ttl(const struct cp_answer *answer, const json_t *value)
     if (ttl < 0 || (strchr(lexeme, '.') != NULL && strpbrk(lexeme, "eE") == NULL))
         must(answer->ttl_ms == 0);
     else if (ttl >= (long double)CP_TTL_MAX_MS)
-        must(answer->ttl_ms == CP_TTL_MAX_MS);
+        must(answer->ttl_ms == (ttl < 1e18L && ttl != (long double)(int64_t)ttl ? 0 : CP_TTL_MAX_MS));
     else
         must(answer->ttl_ms == (ttl == (long double)(int64_t)ttl ? (int64_t)ttl : 0));
 }
