@@ -7,8 +7,10 @@
 #include "sidecar/flow/flight.h"
 #include "sidecar/flow/flow.h"
 #include "sidecar/flow/probe.h"
+#include "sidecar/flow/purge.h"
 #include "sidecar/flow/request.h"
 #include "sidecar/settings.h"
+#include "sidecar/trust/caller.h"
 #include "sidecar/trust/definitions.h"
 #include "sidecar/upstream/breaker.h"
 #include "sidecar/upstream/budget.h"
@@ -333,40 +335,44 @@ struct store *house_store(struct house *h)
     return h->store;
 }
 
-void house_purge(struct house *h, enum house_subject kind, struct span text, bool is_soft, bool is_dry, uint64_t *ret_count)
+static void add_name(struct house *h, struct purge *purge, const struct house_name *name)
 {
-    struct cp_keyer *keyer;
+    static const enum cp_subject kinds[] = {
+        [HOUSE_TOOL] = CP_SUBJECT_TOOL, [HOUSE_LIST] = CP_SUBJECT_LIST,   [HOUSE_URI] = CP_SUBJECT_URI,
+        [HOUSE_TAG] = CP_SUBJECT_TAG,   [HOUSE_READS] = CP_SUBJECT_READS,
+    };
     struct cp_principal principal;
-    uint64_t subject = STORE_SUBJECT_ALL, bytes;
+    struct trust trust;
 
-    if (cp_keyer_new(store_secret(h->store), &keyer) != 0)
+    if (trust_init(&trust, &h->shared.trust) != 0)
         h2o_fatal("no memory");
-    switch (kind) {
-    case HOUSE_ALL:
-        break;
-    case HOUSE_TOOL:
-        subject = cp_subject_of(keyer, CP_SUBJECT_TOOL, text);
-        break;
-    case HOUSE_LIST:
-        subject = cp_subject_of(keyer, CP_SUBJECT_LIST, text);
-        break;
-    case HOUSE_URI:
-        subject = cp_subject_of(keyer, CP_SUBJECT_URI, text);
-        break;
-    case HOUSE_TAG:
-        subject = cp_subject_of(keyer, CP_SUBJECT_TAG, text);
-        break;
-    case HOUSE_READS:
-        subject = cp_subject_of(keyer, CP_SUBJECT_READS, SPAN_ABSENT);
-        break;
-    case HOUSE_PRINCIPAL:
-        cp_principal_of(keyer, &(struct cp_credential){SPAN("authorization"), text}, 1, &principal);
-        subject = cp_subject_of_principal(&principal);
-        break;
+    if (name->subject == HOUSE_ALL) {
+        purge_add(purge, STORE_SUBJECT_ALL);
+    } else if (name->subject == HOUSE_PRINCIPAL) {
+        caller_principal_of(&trust, &(struct cp_credential){SPAN("authorization"), name->text}, 1, &principal);
+        purge_add(purge, cp_subject_of_principal(&principal));
+    } else {
+        purge_add_named(purge, trust.keyer, kinds[name->subject], name->text);
     }
-    cp_keyer_free(keyer);
-    if (ret_count != NULL)
-        *ret_count = store_count(h->store, &subject, 1, &bytes);
-    if (!is_dry)
-        store_raise(h->store, subject, is_soft ? STORE_RAISE_SOFT : STORE_RAISE_HARD);
+    trust_done(&trust);
+}
+
+uint64_t house_purge(struct house *h, const struct house_name *names, size_t count, bool is_soft, bool is_dry)
+{
+    enum store_raise how = is_soft ? STORE_RAISE_SOFT : STORE_RAISE_HARD;
+    struct purge purge = {.count = 0};
+    uint64_t bytes;
+
+    for (size_t i = 0; i != count; ++i)
+        add_name(h, &purge, &names[i]);
+    return is_dry ? purge_count(h->store, &purge, how, &bytes) : purge_run(h->store, &purge, how, &bytes);
+}
+
+void house_raise(struct house *h, const struct house_name *name, bool is_soft)
+{
+    struct purge purge = {.count = 0};
+
+    add_name(h, &purge, name);
+    for (size_t i = 0; i != purge.count; ++i)
+        store_raise(h->store, purge.subjects[i], is_soft ? STORE_RAISE_SOFT : STORE_RAISE_HARD);
 }

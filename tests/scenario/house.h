@@ -37,7 +37,7 @@ int64_t house_wake_at(const struct house *house);
 
 struct store *house_store(struct house *house);
 
-/* What can be purged. text: what it is about; absent for all. */
+/* What can be purged. text: what it is about; absent for all and reads. */
 enum house_subject {
     HOUSE_ALL,
     HOUSE_TOOL,
@@ -47,7 +47,13 @@ enum house_subject {
     HOUSE_READS,
     HOUSE_PRINCIPAL, /* text: his Authorization */
 };
-/* Purges unless is_dry. ret_count: how many entries that concerns, which takes long; NULL: nobody wants to know. Thread: any. */
-void house_purge(struct house *house, enum house_subject subject, struct span text, bool is_soft, bool is_dry, uint64_t *ret_count);
+struct house_name {
+    enum house_subject subject;
+    struct span text;
+};
+/* Purges all that has any of these names, or, is_dry, only says how many entries that would be now. Waits for the store's writer. Thread: any. */
+uint64_t house_purge(struct house *house, const struct house_name *names, size_t count, bool is_soft, bool is_dry);
+/* The same without counting, which is what a purge from within the sidecar does: at once. */
+void house_raise(struct house *house, const struct house_name *name, bool is_soft);
 
 #endif

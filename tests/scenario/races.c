@@ -478,6 +478,17 @@ static void *run(void *arg)
 
 /* ---- the purger ------------------------------------------------------------------------------------------------------------------ */
 
+/* As an operator does it, or as the sidecar does by itself. */
+static void purge_one(struct side *s, enum house_subject subject, struct span text, bool is_soft)
+{
+    struct house_name name = {subject, text};
+
+    if (draw(s, 4) == 0)
+        house_purge(house, &name, 1, is_soft, false);
+    else
+        house_raise(house, &name, is_soft);
+}
+
 static void purge(struct side *s)
 {
     long seen[THINGS];
@@ -491,12 +502,12 @@ static void purge(struct side *s)
     if (kind < 10) {
         struct span tag = {text, (size_t)snprintf(text, sizeof(text), "thing:%zu", thing)};
 
-        house_purge(house, HOUSE_TAG, tag, false, false, NULL);
+        purge_one(s, HOUSE_TAG, tag, false);
         raise_to(&floors[thing], seen[thing]);
     } else if (kind == 10) {
-        house_purge(house, draw(s, 2) ? HOUSE_ALL : HOUSE_READS, SPAN_ABSENT, true, false, NULL);
+        purge_one(s, draw(s, 2) ? HOUSE_ALL : HOUSE_READS, SPAN_ABSENT, true);
     } else {
-        house_purge(house, HOUSE_ALL, SPAN_ABSENT, false, false, NULL);
+        purge_one(s, HOUSE_ALL, SPAN_ABSENT, false);
         for (size_t i = 0; i != THINGS; ++i)
             raise_to(&floors[i], seen[i]);
     }

@@ -90,7 +90,8 @@ static void tell_sidecar(struct telling *t)
     }
 }
 
-static void tell_purge(struct telling *t)
+/* One name of what is purged. False: there is none. */
+static bool take_purged(struct telling *t, struct house_name *ret)
 {
     static const struct {
         const char *word;
@@ -98,26 +99,38 @@ static void tell_purge(struct telling *t)
     } subjects[] = {{"all", HOUSE_ALL}, {"tool", HOUSE_TOOL},   {"list", HOUSE_LIST},          {"uri", HOUSE_URI},
                     {"tag", HOUSE_TAG}, {"reads", HOUSE_READS}, {"principal", HOUSE_PRINCIPAL}};
     size_t i = 0;
-    struct span text = SPAN_ABSENT;
-    bool is_soft, is_dry;
-    uint64_t count = 0;
 
-    begin(t);
     while (i != sizeof(subjects) / sizeof(subjects[0]) && !take_word(t, subjects[i].word))
         ++i;
     if (i == sizeof(subjects) / sizeof(subjects[0]))
-        fail(t, "purge what?");
-    if (subjects[i].subject != HOUSE_ALL && subjects[i].subject != HOUSE_READS)
-        text = need_text(t, "of what name");
-    if (subjects[i].subject == HOUSE_PRINCIPAL) {
-        char *bearer = h2o_mem_alloc_pool(&t->pool, text.n + 8);
+        return false;
+    *ret = (struct house_name){subjects[i].subject, SPAN_ABSENT};
+    if (ret->subject != HOUSE_ALL && ret->subject != HOUSE_READS)
+        ret->text = need_text(t, "of what name");
+    if (ret->subject == HOUSE_PRINCIPAL) {
+        char *bearer = h2o_mem_alloc_pool(&t->pool, ret->text.n + 8);
 
-        text = (struct span){bearer, (size_t)sprintf(bearer, "Bearer %.*s", (int)text.n, text.p)};
+        ret->text = (struct span){bearer, (size_t)sprintf(bearer, "Bearer %.*s", (int)ret->text.n, ret->text.p)};
     }
+    return true;
+}
+
+static void tell_purge(struct telling *t)
+{
+    struct house_name names[8];
+    size_t name_count = 0;
+    bool is_soft, is_dry;
+    uint64_t count;
+
+    begin(t);
+    while (name_count != sizeof(names) / sizeof(names[0]) && take_purged(t, &names[name_count]))
+        ++name_count;
+    if (name_count == 0)
+        fail(t, "purge what? all, reads, or a tool, list, uri, tag or principal");
     is_soft = take_word(t, "soft");
     is_dry = take_word(t, "dry");
     settle(t);
-    house_purge(t->house, subjects[i].subject, text, is_soft, is_dry, &count);
+    count = house_purge(t->house, names, name_count, is_soft, is_dry);
     if (take_word(t, "expect")) {
         uint64_t wanted = (uint64_t)need_number(t, "how many entries");
 
@@ -190,7 +203,7 @@ static void tell_line(struct telling *t)
         fail(t, "this is not understood: '%.*s'", (int)t->line->words[t->at].text.n, t->line->words[t->at].text.p);
 }
 
-/* What must be true of every story: each request that came has one line in the log (but for those whose clients left), and what clients were told is what the lines say. */
+/* What must be true of every story: each request that came has one line in the log (but for those that were never answered), and what clients were told is what the lines say. */
 static void check_log(struct telling *t)
 {
     size_t lines = 0, outcomes[CP_OUTCOME_COUNT] = {0};
@@ -272,6 +285,8 @@ static int tell_story(const char *path, const char *directory, bool is_loud)
     if (t->house != NULL)
         settle(t);
     stop(t);
+    for (size_t i = 0; i != t->people_count; ++i)
+        t->left += t->people[i]->client.is_cut;
     if (fake_upstream_open_calls() != 0) {
         printf("%s: %zu upstream calls outlived the sidecar\n", path, fake_upstream_open_calls());
         return 1;

@@ -368,15 +368,13 @@ static void read_cache_status(struct span text, struct cache_status *ret)
     }
 }
 
-/* Answers of our own say why there is no other. */
-static bool is_error_word(struct span word)
+/* An error of the sidecar's own: nobody else's text has its name. Refusals that never got as far as the upstream say no fwd. */
+static bool is_own_error(const struct client *c, const struct cache_status *cs)
 {
-    static const char *const words[] = {"connect", "timeout", "reset", "breaker", "only-if-cached", "streams", "truncated"};
+    static const char name[] = "mcpcached";
 
-    for (size_t i = 0; i != sizeof(words) / sizeof(words[0]); ++i)
-        if (span_eq(word, span_of(words[i])))
-            return true;
-    return false;
+    return c->head.status >= 400 &&
+           ((cs->fwd.p == NULL && !cs->is_hit) || (c->body.n != 0 && memmem(c->body.p, c->body.n, name, sizeof(name) - 1) != NULL));
 }
 
 /* The outcome that it stands for. False: the header says none (not one of MCP's answers). */
@@ -384,7 +382,7 @@ static bool outcome_of(const struct client *c, const struct cache_status *cs, en
 {
     if (!cs->is_there)
         return false;
-    if (c->head.status >= 400 && is_error_word(cs->detail))
+    if (is_own_error(c, cs))
         *ret = CP_OUTCOME_ERROR;
     else if (span_eq(cs->fwd, SPAN("stale")) || (cs->is_hit && (cs->ttl < 0 || span_eq(cs->detail, SPAN("stale")))))
         *ret = CP_OUTCOME_STALE;
