@@ -525,6 +525,7 @@ static void begin(struct story *s, struct flow *flow, h2o_req_t *req, const stru
     s->telling = telling;
     s->found.is_purged = false;
     s->stamps.count = 0;
+    s->stamps.is_known = false;
     s->decision = (struct cp_decision){.action = CP_ACTION_BYPASS};
     s->plan = (struct exchange_plan){
         .wire = &s->wire,
