@@ -44,6 +44,7 @@ void counts_log(void)
         [COUNT_NOTICE] = "notice",
         [COUNT_STREAM_LOST] = "stream-lost",
         [COUNT_HIT_FOR_MISS] = "hit-for-miss",
+        [COUNT_PURGE] = "purge",
     };
 
     for (unsigned i = 0; i != CP_OUTCOME_COUNT; ++i)

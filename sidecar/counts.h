@@ -16,6 +16,7 @@ enum count {
     COUNT_NOTICE,       /* the upstream said that something changed */
     COUNT_STREAM_LOST,  /* upstream streams that ended by themselves */
     COUNT_HIT_FOR_MISS, /* questions whose answers turned out to be nobody else's */
+    COUNT_PURGE,        /* purges that an operator asked for */
     COUNT_COUNT
 };
 

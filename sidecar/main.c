@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of verbs. */
+#include "sidecar/admin/purge_verb.h"
 #include "sidecar/policy_file.h"
 #include "sidecar/serve.h"
 
@@ -33,6 +34,7 @@ static const struct verb {
     const char *text;
 } verbs[] = {
     {"serve", serve_main, "stand in front of an MCP server and cache its answers"},
+    {"purge", purge_main, "take answers out of the store of one that runs"},
     {"check", check_main, "say what is wrong with a policy file or directory"},
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The composition root: opens settings, policy, upstream, store, listener in this order, and closes in the reverse. Thread: main. */
+/* The composition root: opens settings, policy, upstream, store, listener, admin in this order, and closes in the reverse. Thread: main. */
 #include "sidecar/serve.h"
 
+#include "sidecar/admin/admin.h"
 #include "sidecar/base/log.h"
 #include "sidecar/counts.h"
 #include "sidecar/flow/flight.h"
@@ -40,6 +41,7 @@ struct house {
     atomic_size_t open_streams;
     struct budget_retries retries;
     struct listener *listener;
+    struct admin *admin; /* NULL: none is wanted */
 };
 
 static int refuse(const char *sentence)
@@ -216,8 +218,28 @@ static int open_listener(struct house *h)
     return 0;
 }
 
+static int open_admin(struct house *h)
+{
+    struct cp_error error = {.text = ""};
+    struct admin_options options = {
+        .address = h->settings.admin,
+        .token_file = h->settings.admin_token_file,
+        .trust = &h->shared.trust,
+    };
+    int r;
+
+    if (*h->settings.admin == '\0')
+        return *h->settings.admin_token_file == '\0'
+                   ? 0
+                   : refuse("--admin-token-file names a token, but there is no --admin to ask for it");
+    if ((r = admin_new(&options, &h->admin, &error)) != 0)
+        return refuse(*error.text != '\0' ? error.text : strerror(-r));
+    return 0;
+}
+
 static void close_house(struct house *h)
 {
+    admin_free(h->admin);
     listener_free(h->listener);
     flight_registry_free(h->shared.flight_registry);
     breaker_free(h->shared.breaker);
@@ -235,6 +257,17 @@ static void close_house(struct house *h)
     settings_done(&h->settings);
 }
 
+static void log_store(struct store *store)
+{
+    struct store_counters c;
+
+    store_counters_get(store, &c);
+    LOG(LOG_INFO, "store", LOG_INT_FIELD("entries", (int64_t)c.entries), LOG_INT_FIELD("body-bytes", (int64_t)c.body_bytes),
+        LOG_INT_FIELD("pages-used", (int64_t)c.pages_used), LOG_INT_FIELD("pages-cap", (int64_t)c.pages_cap),
+        LOG_INT_FIELD("reclaimed", (int64_t)c.reclaimed), LOG_INT_FIELD("swept", (int64_t)c.swept),
+        LOG_INT_FIELD("evicted", (int64_t)(c.evicted_live + c.evicted_dead)), LOG_INT_FIELD("put-drops", (int64_t)c.put_drops));
+}
+
 /* Serves until a signal says that it is enough. */
 static int run(struct house *h, const sigset_t *signals)
 {
@@ -244,15 +277,25 @@ static int run(struct house *h, const sigset_t *signals)
         LOG(LOG_ERROR, "listen-failed", LOG_TEXT_FIELD("why", strerror(-r), strlen(strerror(-r))));
         return EXIT_FAILURE;
     }
+    if (h->admin != NULL && (r = admin_start(h->admin)) != 0) {
+        LOG(LOG_ERROR, "admin-failed", LOG_TEXT_FIELD("why", strerror(-r), strlen(strerror(-r))));
+        listener_stop(h->listener, 0);
+        return EXIT_FAILURE;
+    }
+    if (h->admin != NULL)
+        LOG(LOG_INFO, "admin", LOG_TEXT_FIELD("at", admin_address(h->admin), strlen(admin_address(h->admin))));
     LOG(LOG_INFO, "listening", LOG_TEXT_FIELD("addr", listener_address(h->listener), strlen(listener_address(h->listener))),
         LOG_TEXT_FIELD("path", h->url.path.p, h->url.path.n), LOG_TEXT_FIELD("upstream", h->url.text, strlen(h->url.text)),
         LOG_TEXT_FIELD("store", h->settings.store, strlen(h->settings.store)));
     do {
         sigwait(signals, &signal_number);
-        if (signal_number == SIGUSR1)
+        if (signal_number == SIGUSR1) {
             counts_log();
+            log_store(h->store);
+        }
     } while (signal_number == SIGHUP || signal_number == SIGUSR1);
     LOG(LOG_INFO, "stopping", LOG_INT_FIELD("signal", signal_number));
+    admin_stop(h->admin);
     listener_stop(h->listener, h->settings.drain_ms);
     counts_log();
     return EXIT_SUCCESS;
@@ -287,7 +330,7 @@ int serve_main(int argc, char **argv)
     if (r != 0)
         r = refuse(r == -ENOMEM ? "out of memory" : error.text);
     else if ((r = check_numbers(&h)) == 0 && (r = open_log(&h)) == 0 && (r = open_upstream(&h)) == 0 &&
-             (r = open_policy(&h)) == 0 && (r = open_store(&h)) == 0 && (r = open_listener(&h)) == 0)
+             (r = open_policy(&h)) == 0 && (r = open_store(&h)) == 0 && (r = open_listener(&h)) == 0 && (r = open_admin(&h)) == 0)
         r = run(&h, &signals);
     close_house(&h);
     return r;

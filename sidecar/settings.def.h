@@ -59,6 +59,12 @@ SETTING(max_refreshes, "max-refreshes", NUMBER, "16", "N",
         "stale entries that are renewed in the background at once; over it they stay stale until asked for again")
 SETTING(insert_rate, "insert-rate", NUMBER, "100", "N",
         "results of one principal that are stored per second, ten times as many at once; 0: no limit")
+SETTING(admin, "admin", TEXT, "", "ADDR:PORT|unix:PATH",
+        "where operators purge, away from the MCP port: a Unix socket, which is its owner's alone, or an address, which needs "
+        "admin-token-file; without it there is no such place")
+SETTING(admin_token_file, "admin-token-file", TEXT, "", "FILE",
+        "its first line is the token that every request to the admin listener must bring (Authorization: Bearer); 16 characters or "
+        "more")
 SETTING(drain_ms, "drain", DURATION, "5s", "TIME", "how long answers may take to finish after SIGTERM")
 SETTING(log_format, "log", TEXT, "text", "text|json", "format of the log on stderr")
 SETTING(log_level, "log-level", TEXT, "info", "error|warn|info|debug", "how much is logged; info has one line per request")
