@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // Hostile and broken peers on both sides at once, drawn from a seed: clients that reset, leave, dawdle and pipeline, in front of an upstream that
 // lies about lengths, breaks off, repeats itself and closes kept connections. An answer that ends as HTTP says an answer ends must be, byte for
-// byte, what the upstream sent for that very request, or a hit on an earlier whole answer to the same question; every body of the upstream carries
-// a nonce by which it is known again. At the end nothing may be left: no exchange, no descriptor, no leak, no word of a sanitizer.
+// byte, what the upstream sent for that very request, or a hit on an earlier whole answer to the same question, or such an answer shared by those who
+// asked at the same time; every body of the upstream carries a nonce by which it is known again, and nonces tell what was answered before a write of the
+// caller's own. At the end nothing may be left: no exchange, no descriptor, no leak, no word of a sanitizer.
 //
 // CHAOS_SEED repeats a run's plan (not its timing), CHAOS_OPERATIONS sets its length, CHAOS_THREADS the sidecar's loops. With a sanitized binary
 // in MCPCACHED it is worth most.
@@ -85,6 +86,7 @@ const wasReset = (socket) => new Promise((told) => (socket.destroyed || !socket.
 // ---- the upstream -----------------------------------------------------------------------------------------------------------
 
 const REASONS = { 200: 'OK', 202: 'Accepted', 204: 'No Content', 304: 'Not Modified', 401: 'Unauthorized', 404: 'Not Found', 500: 'Internal Server Error' };
+const numberOf = (nonce) => Number(nonce.slice(1, -1));
 const event = (text, id) => `${id === undefined ? '' : `id: ${id}\n`}event: message\ndata: ${text}\n\n`;
 
 /** How a reply may come. `judged`: 'whole' - a patient client gets exactly this; 'broken' - no whole answer may be made of it, a 502 or 504 of the
@@ -228,7 +230,7 @@ class Upstream {
         const text = `${nonce} ${'é'.repeat(operation.dice.below(8))}${'x'.repeat(padding)}`;
         if (operation.initializes) return { body: `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}`, result: undefined };
         if (question === undefined) return { body: `{"nonce":"${nonce}","text":"${text}"}`, result: undefined };
-        if (operation.isRefused) return { body: `{"jsonrpc":"2.0","id":${operation.id},"error":{"code":-32000,"message":"${text}"}}`, result: undefined };
+        if (operation.isRefused) return { body: `{"jsonrpc":"2.0","id":${operation.id},"error":{"code":-32000,"message":"${text}"}}`, result: undefined, error: `"error":{"code":-32000,"message":"${text}"}` };
         const more = question.era === 'modern' ? '"resultType":"complete",' : '';
         const hint = question.hint ? `"ttlMs":${30_000 + operation.dice.below(30_000)},"cacheScope":"${question.hint}",` : '';
         const member = { 'tools/call': `"content":[{"type":"text","text":"${text}"}]`, 'tools/list': `"tools":[],"n":"${text}"`, 'resources/read': `"contents":[{"uri":"a:b","text":"${text}"}]` }[question.method] ?? `"n":"${text}"`;
@@ -242,13 +244,13 @@ class Upstream {
         const nonce = `n${(this.#nonce += 1)}n`;
         const padding = behaviour === 'big' ? BIG : dice.weighted({ 0: 4, 300: 4, 9000: 2, 70_000: 1 });
         const composed = this.#compose(operation, nonce, Number(padding));
-        const record = { operation, nonce, status: 200, body: Buffer.from(composed.body), result: composed.result, isWhole: false, isKept: true, type: 'application/json' };
+        const record = { operation, nonce, status: 200, body: Buffer.from(composed.body), result: composed.result, error: composed.error, isWhole: false, isKept: true, isShared: true, type: 'application/json' };
         const write = (bytes) => !socket.destroyed && socket.writable && socket.write(bytes);
         const headers = [['X-Nonce', nonce]];
         if (operation.initializes) headers.push(['Mcp-Session-Id', operation.initializes]);
         if (dice.chance(0.05)) {
             headers.push(['Cache-Control', 'no-store']);
-            record.isKept = false;
+            record.isKept = record.isShared = false;
         }
         // a reply that ends by the connection's end must not be ended by another's
         if (['untilClose', 'http10', 'resetUntilClose'].includes(behaviour)) clearTimeout(socket.dying);
@@ -469,11 +471,15 @@ class Upstream {
 // ---- the clients ------------------------------------------------------------------------------------------------------------
 
 const TOKENS = ['ann', 'ben', 'cleo', null];
+/** After a write, and after whatever cannot be read, its caller is given nothing older: most of that comes from others, or nobody would ever have a hit. */
+const WRITERS = ['wim', 'xenia'];
 const IDS = (number) => [`${number}`, `"${number}"`, `"id \\u00e9 ${number}"`, `9007199254740993${number}`, `-${number + 1}`];
 
 class Chaos {
     counts = {};
     outcomes = {};
+    /** Token -> the nonce that the newest of his writes had at the upstream, of those whose answer he has. */
+    #written = new Map();
     #number = 0;
 
     constructor(upstream, sidecar, seed) {
@@ -491,11 +497,12 @@ class Chaos {
         if (method === 'GET' && operation.behaviour === 'hang') operation.behaviour = 'slow';
         operation.isRefused = dice.chance(0.04);
         this.upstream.operations.set(String(number), operation);
+        operation.written = new Map(this.#written);
         this.count(`upstream ${operation.behaviour}`);
         if (method === 'POST' && body === undefined) {
             operation.wants = this.#question(operation, dice, kind);
         } else {
-            operation.wants = { method, path, headers: [['Authorization', 'Bearer ann'], ['Accept', 'application/json, text/event-stream'], ...(body === undefined ? [] : [['Content-Type', 'application/json']])], body };
+            operation.wants = { method, path, headers: [['Authorization', `Bearer ${dice.chance(0.03) ? 'ann' : dice.of(WRITERS)}`], ['Accept', 'application/json, text/event-stream'], ...(body === undefined ? [] : [['Content-Type', 'application/json']])], body };
         }
         operation.wants.headers.push(['X-Request-Id', String(number)], ...headers);
         operation.wants.version = version;
@@ -505,21 +512,24 @@ class Chaos {
 
     #question(operation, dice, kind = dice.weighted({ shared: 5, mine: 5, read: 5, write: 6, list: 2, resource: 2, notify: 1 })) {
         const era = dice.chance(0.55) ? 'modern' : 'legacy';
-        const token = dice.of(TOKENS);
+        const token = kind === 'write' && dice.chance(0.95) ? dice.of(WRITERS) : dice.of(TOKENS);
         const session = era === 'legacy' && dice.chance(0.6) ? dice.of(['s1', 's2', 'unknown']) : undefined;
-        const number = dice.below(12);
+        const number = dice.below(8);
         const hint = (kind === 'list' || kind === 'resource') && era === 'modern' ? dice.of(['public', 'private']) : undefined;
         const [method, params] = {
             list: ['tools/list', { cursor: `c${number}${hint}` }],
             resource: ['resources/read', { uri: `doc://${number}/${hint}` }],
             notify: ['notifications/initialized', {}],
-        }[kind] ?? ['tools/call', { name: `${kind}_it`, arguments: { number, text: 'zoë' } }];
+        // Many tools, so that not all of them are at times left alone for their many failures.
+        }[kind] ?? ['tools/call', { name: `${kind}_${number}`, arguments: { number, text: 'zoë' } }];
         const options = { id: kind === 'notify' ? null : operation.id, token, session };
+        operation.token = token;
+        operation.isWrite = kind === 'write';
         if (kind === 'notify') return era === 'modern' ? modern(method, params, options) : legacy(method, params, { ...options, id: undefined });
         const isPublic = kind === 'shared' || hint === 'public';
         const isKept = kind !== 'write' && (isPublic || token !== null) && (era === 'modern' || kind === 'shared' || kind === 'mine' || kind === 'read');
         operation.question = {
-            era, method, hint, isKept,
+            era, method, hint, isKept, isPublic, isLookup: kind !== 'write',
             // who may share: for a private one his credentials, and his session where that counts
             key: JSON.stringify([era, method, params, isPublic ? '' : token, !isPublic && era === 'legacy' && kind !== 'mine' ? session : '']),
         };
@@ -534,25 +544,37 @@ class Chaos {
         const body = answer.bytes;
         const where = `operation ${operation.number} (${operation.behaviour}, ${how}): ${answer.status} ${outcome} ${answer.header('x-nonce') ?? 'no nonce'} ${body.subarray(0, 200)}`;
         this.outcomes[`${answer.status} ${outcome.replace(/ttl=.*/, '')}`] = (this.outcomes[`${answer.status} ${outcome.replace(/ttl=.*/, '')}`] ?? 0) + 1;
-        if (outcome.includes('; hit')) {
+        if (/; (hit|collapsed)|stale-if-error/.test(outcome)) {
+            const isHit = !outcome.includes('; collapsed');
             const nonce = /\bn\d+n\b/.exec(body.toString())?.[0];
             const source = this.upstream.sent.get(nonce);
-            const prefix = `{"jsonrpc":"2.0","id":${operation.id},"result":`;
-            assert.ok(operation.question?.isKept, `a hit on what is never kept: ${where}`);
-            assert.equal(answer.status, 200, where);
+            const prefix = `{"jsonrpc":"2.0","id":${operation.id},`;
+            assert.ok(operation.question?.isLookup, `shared with one who only forwards: ${where}`);
             assert.ok(source, `a hit that nobody sent: ${where}`);
             assert.equal(source.operation.question?.key, operation.question.key, `a hit on another question: ${where}`);
-            assert.ok(source.isWhole && source.isKept && source.status === 200 && source.result !== undefined, `a hit on what must not be kept (${source.operation.behaviour}, operation ${source.operation.number}): ${where}`);
+            assert.ok(source.isWhole, `a hit on what was not whole (${source.operation.behaviour}, operation ${source.operation.number}): ${where}`);
+            assert.ok(numberOf(nonce) > (operation.written.get(operation.token) ?? 0), `older than his own write: ${where}`);
+            if (isHit) {
+                assert.ok(operation.question.isKept, `a hit on what is never kept: ${where}`);
+                assert.equal(answer.status, 200, where);
+                assert.ok(source.isKept && source.status === 200 && source.result !== undefined, `a hit on what must not be kept (${source.operation.behaviour}, operation ${source.operation.number}): ${where}`);
+            } else {
+                // an answer that belongs to one exchange is nobody else's, and one that is not everybody's is its caller's
+                assert.ok(source.isShared && [200, answer.status].includes(source.status), `shared what must not be (${source.operation.behaviour}, operation ${source.operation.number}): ${where}`);
+                assert.ok(source.operation.token === operation.token || (operation.question.isPublic && source.result !== undefined), `shared with another caller: ${where}`);
+            }
             const ttl = (text) => Number(/"ttlMs":(\d+)/.exec(text)?.[1] ?? 0);
             const fixed = (text) => text.replace(/"ttlMs":\d+/, '"ttlMs":0');
-            assert.equal(fixed(body.toString()), fixed(`${prefix}${source.result}}`), `a hit with other bytes: ${where}`);
-            assert.ok(ttl(body.toString()) <= ttl(source.result), where);
-            return 'hit';
+            const theirs = source.result === undefined ? source.error : `"result":${source.result}`;
+            assert.equal(fixed(body.toString()), fixed(`${prefix}${theirs}}`), `a hit with other bytes: ${where}`);
+            if (source.result !== undefined) assert.ok(ttl(body.toString()) <= ttl(source.result), where);
+            return isHit ? 'hit' : 'collapsed';
         }
         const record = operation.records.find((one) => one.nonce === answer.header('x-nonce'));
         if (record === undefined) {
             // the sidecar's own words
-            assert.ok([502, 504, 400, 413].includes(answer.status), `an answer that nobody sent: ${where}`);
+            // 500: what the fetch that was waited for has brought; 503: a tool that failed too often
+            assert.ok([502, 504, 400, 413].includes(answer.status) || (answer.status === 500 && /detail=status$/.test(outcome)) || (answer.status === 503 && /detail=breaker$/.test(outcome)), `an answer that nobody sent: ${where}`);
             assert.equal(answer.header('x-nonce'), undefined, `an answer to somebody else: ${where}`);
             if (answer.status >= 500) assert.match(body.toString() || 'MCP server behind', /MCP server behind mcpcached|MCP server behind/, where);
             if (operation.question && body.length !== 0 && answer.status >= 500) assert.equal(body.toString().split(',"error"')[0], `{"jsonrpc":"2.0","id":${operation.id}`, where);
@@ -562,6 +584,7 @@ class Chaos {
         assert.equal(answer.status, record.status, where);
         assert.equal(answer.reason, REASONS[record.status], where);
         if (Buffer.compare(body, record.body) !== 0) assert.fail(`${body.length} bytes instead of ${record.body.length}: ${where}`);
+        if (operation.isWrite && ![401, 403].includes(answer.status)) this.#written.set(operation.token, Math.max(this.#written.get(operation.token) ?? 0, numberOf(record.nonce)));
         return 'relayed';
     }
 
