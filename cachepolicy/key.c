@@ -100,10 +100,12 @@ static bool end(struct material *m, uint8_t ret[32])
  * happen after cp_keyer_new has computed the first ones, because nothing is allocated or fetched any more. */
 static void spoil(struct cp_keyer *keyer, uint8_t ret[32])
 {
+    const uintptr_t own = (uintptr_t)keyer;
+
     memset(ret, 0xff, 32);
     keyer->failures++;
     memcpy(ret, &keyer->failures, sizeof(keyer->failures));
-    memcpy(ret + 8, &keyer, sizeof(keyer));
+    memcpy(ret + 8, &own, sizeof(own));
 }
 
 /* Ends the inner half of an HMAC and computes the outer one. */

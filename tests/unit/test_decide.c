@@ -891,11 +891,11 @@ static void what_is_past_its_end_may_stand_in_for_a_while(void **state)
                                 greedy = {.negative_ttl_ms = INT64_MAX};
     static const struct {
         int64_t ttl_ms, grace_ms, stale_if_error_ms;
-        bool is_negative, is_soft_purged;
+        int is_negative, is_soft_purged;
         const struct cp_rule *rule;
         int64_t now_ms;
         enum cp_freshness freshness;
-        bool may_stand_in;
+        int may_stand_in;
         int64_t remaining_ms;
     } rows[] = {
         {100, 0, 0, false, false, NULL, 99, CP_FRESH, true, 1},

@@ -265,7 +265,7 @@ static void another_secret_makes_other_keys(void **state)
     uint8_t a[16], b[16], c[16], d[16];
 
     (void)state;
-    memcpy(changed, secret, 32);
+    memcpy(changed, secret, sizeof(changed));
     changed[31] ^= 1;
     assert_int_equal(cp_keyer_new(changed, &other), 0);
     assert_int_equal(cp_keyer_new(secret, &twin), 0);

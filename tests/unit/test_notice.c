@@ -16,12 +16,12 @@ static void on_notice(void *ctx, const struct cp_notice *notice)
 
     (void)ctx;
     n += (size_t)snprintf(seen + n, sizeof(seen) - n, "%s%s", n > 0 ? " " : "", words[notice->kind]);
-    if (notice->kind == CP_NOTICE_RESOURCE_UPDATED)
-        snprintf(seen + n, sizeof(seen) - n, "=%.*s", (int)notice->uri.n, notice->uri.p == NULL ? "?" : notice->uri.p);
-    else
+    if (notice->kind != CP_NOTICE_RESOURCE_UPDATED)
         assert_null(notice->uri.p);
-    if (notice->kind == CP_NOTICE_RESOURCE_UPDATED && notice->uri.p == NULL)
-        strcat(seen, "?");
+    else if (notice->uri.p != NULL)
+        snprintf(seen + n, sizeof(seen) - n, "=%.*s", (int)notice->uri.n, notice->uri.p);
+    else
+        snprintf(seen + n, sizeof(seen) - n, "=?");
 }
 
 static const char *read_notices(const char *text)
