@@ -263,7 +263,7 @@ static bool answer_if_admitted(struct story *s)
     switch (admission_of(&flow->trust, &s->caller.id, s->keys.grant, &s->found.entry, was_probed, 0, s->plan.now_ms)) {
     case ADMISSION_PROVEN:
         if (s->caller.agrees) {
-            if (s->found.age.freshness == CP_STALE)
+            if (s->found.age.freshness == CP_STALE && !s->decision.only_if_cached)
                 refresh(s);
             answer_found(s, 0);
         } else if (s->message.era == CP_ERA_MODERN && s->caller.disagreeing != NULL) {
@@ -397,16 +397,20 @@ static bool answer_landed(struct story *s)
     const struct identity *id = &s->caller.id;
 
     if (s->telling->how != TELLING_LANDED || !s->caller.agrees ||
-        memcmp(outcome->credential, id->credential.bytes, sizeof(outcome->credential)) != 0)
+        memcmp(outcome->credential, id->credential.bytes, sizeof(outcome->credential)) != 0 ||
+        memcmp(outcome->session, id->session, sizeof(outcome->session)) != 0)
         return false;
     switch (outcome->how) {
     case FLIGHT_RESULT:
+        /* perhaps he asked after it was purged; nobody can tell any more */
+        if (store_validity_of(s->flow->shared->trust.store, outcome->generation, outcome->subjects, outcome->subject_count) !=
+            STORE_VALID)
+            return false;
+        /* fall through */
+    case FLIGHT_ERROR:
         /* not, if something ended since then */
         if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0))
             return false;
-        answer_collapsed(s, outcome);
-        return true;
-    case FLIGHT_ERROR:
         answer_collapsed(s, outcome);
         return true;
     case FLIGHT_FAILURE:
@@ -525,6 +529,7 @@ static void begin(struct story *s, struct flow *flow, h2o_req_t *req, const stru
     s->telling = telling;
     s->found.is_purged = false;
     s->stamps.count = 0;
+    s->stamps.is_known = false;
     s->stamps.is_known = false;
     s->decision = (struct cp_decision){.action = CP_ACTION_BYPASS};
     s->plan = (struct exchange_plan){
