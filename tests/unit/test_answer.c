@@ -433,10 +433,12 @@ static void tags_are_not_kept(void **state)
     seen.n = 0;
     assert_int_equal(cp_answer_tags(&a, &doc, on_text, NULL), 0);
     assert_int_equal(cp_answer_strip(&a, false, &doc, &out, &ttl_start, &ttl_end), 0);
+    assert_non_null(out.p);
     assert_span(buf_span(&out), "{\"_meta\":{\"x\":1},\"ttlMs\":7,\"cacheScope\":\"public\"}");
     assert_int_equal(ttl_end - ttl_start, 1);
     assert_int_equal(out.p[ttl_start], '7');
     assert_int_equal(cp_answer_tags(&a, &doc, on_text, NULL), 0);
+    assert_non_null(seen.p);
     assert_span(buf_span(&seen), "<a><a>");
     buf_done(&out);
     buf_done(&seen);
