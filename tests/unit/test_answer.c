@@ -383,6 +383,11 @@ static void on_text(void *ctx, struct span text)
     assert_int_equal(buf_add_span(&seen, SPAN(">")), 0);
 }
 
+static bool has_seen(const char *expected)
+{
+    return seen.n == strlen(expected) && (seen.n == 0 || (seen.p != NULL && memcmp(seen.p, expected, seen.n) == 0));
+}
+
 static void the_server_names_tags(void **state)
 {
     static const struct {
@@ -412,7 +417,7 @@ static void the_server_names_tags(void **state)
         seen.n = 0;
         assert_true(a.is_readable);
         assert_int_equal(cp_answer_tags(&a, &doc, on_text, NULL), 0);
-        if (!span_eq(buf_span(&seen), span_of(rows[i].expected)))
+        if (!has_seen(rows[i].expected))
             fail_msg("%s: %.*s, not %s", rows[i].members, (int)seen.n, seen.p == NULL ? "" : seen.p, rows[i].expected);
     }
     struct cp_answer a = parse("{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":1}}");
@@ -438,8 +443,7 @@ static void tags_are_not_kept(void **state)
     assert_int_equal(ttl_end - ttl_start, 1);
     assert_int_equal(out.p[ttl_start], '7');
     assert_int_equal(cp_answer_tags(&a, &doc, on_text, NULL), 0);
-    assert_non_null(seen.p);
-    assert_span(buf_span(&seen), "<a><a>");
+    assert_true(has_seen("<a><a>"));
     buf_done(&out);
     buf_done(&seen);
 }
@@ -473,7 +477,7 @@ static void the_resources_of_a_result_are_found(void **state)
         seen.n = 0;
         assert_true(a.is_readable);
         assert_int_equal(cp_answer_uris(&a, &scratch, on_text, NULL), 0);
-        if (!span_eq(buf_span(&seen), span_of(rows[i].expected)))
+        if (!has_seen(rows[i].expected))
             fail_msg("%s: %.*s, not %s", rows[i].members, (int)seen.n, seen.p == NULL ? "" : seen.p, rows[i].expected);
     }
     struct cp_answer a = parse("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":[{\"contents\":[{\"uri\":\"a\"}]}]}");
