@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { join, joinAll, queue } from './lib/crowd.mjs';
 import { callTool, complete, contents, legacy, legacyCall, messageOf, modern, outcomeOf, readResource, textOf, withBody } from './lib/rpc.mjs';
+import { soon } from './lib/raw.mjs';
 import { Stand } from './lib/stand.mjs';
 import { Gate, sleep, until } from './lib/wait.mjs';
 
@@ -84,7 +85,7 @@ async function streamOf(stand, t, era, token = 'alpha') {
     const connection = await stand.connect(t);
     if (era === 'modern') await connection.send(modern('subscriptions/listen', { notifications: { toolsListChanged: true, promptsListChanged: true, resourcesListChanged: true, resourceSubscriptions: [] } }, { token }));
     else await connection.send({ method: 'GET', path: '/mcp', headers: { Accept: 'text/event-stream', Authorization: `Bearer ${token}`, 'MCP-Protocol-Version': '2025-11-25' } });
-    const call = await told;
+    const call = await soon(told, 'the stream to reach the upstream');
     const answer = await connection.answer();
     return {
         /** Resolves when the client has it. */
