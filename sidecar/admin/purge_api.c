@@ -89,33 +89,37 @@ static void *work(void *arg)
 static const struct {
     enum purge_order_kind bit;
     const char *word;
-    const char *hint; /* a purge that takes nothing may be one that was meant otherwise */
+    /* a purge that takes nothing may be one that was meant otherwise */
+    const char *nothing, *why;
 } kinds[] = {
-    {PURGE_ORDER_ALL, "all", "nothing is stored"},
-    {PURGE_ORDER_TOOL, "tool", "no result of this tool is stored; names are compared byte for byte with those of tools/call"},
-    {PURGE_ORDER_LIST, "list", "no answer to this method is stored"},
-    {PURGE_ORDER_URI, "uri",
-     "nothing stored has this URI; URIs are compared byte for byte with those of resources/read and of results"},
-    {PURGE_ORDER_TAG, "tag",
-     "nothing stored has this tag; tags are compared byte for byte, as they are when the rule's template is filled in"},
-    {PURGE_ORDER_PRINCIPAL, "principal",
-     "nothing is stored for whoever sends these headers and no other credentials; each has to be named as he sends it"},
+    {PURGE_ORDER_ALL, "all", "nothing is stored", ""},
+    {PURGE_ORDER_TOOL, "tool", "no result of this tool is stored", "; names are compared byte for byte with those of tools/call"},
+    {PURGE_ORDER_LIST, "list", "no answer to this method is stored", ""},
+    {PURGE_ORDER_URI, "uri", "nothing stored has this URI", "; URIs are compared byte for byte with those of requests and results"},
+    {PURGE_ORDER_TAG, "tag", "nothing stored has this tag",
+     "; tags are compared byte for byte, a rule's when its template is filled in"},
+    {PURGE_ORDER_PRINCIPAL, "principal", "nothing is stored for whoever sends these headers and no other credentials", ""},
 };
 
 #define KIND_COUNT (sizeof(kinds) / sizeof(kinds[0]))
 
-static const char *hint_of(unsigned bits)
+static void format_hint(const struct job *job, char *ret, size_t cap)
 {
+    const char *nothing = "nothing stored has any of these names", *why = "";
+
     for (size_t i = 0; i != KIND_COUNT; ++i)
-        if (bits == (unsigned)kinds[i].bit)
-            return kinds[i].hint;
-    return "nothing stored has any of these names";
+        if (job->kinds == (unsigned)kinds[i].bit) {
+            nothing = kinds[i].nothing;
+            why = kinds[i].why;
+        }
+    snprintf(ret, cap, "%s, or %s%s", nothing,
+             job->how == STORE_RAISE_SOFT ? "it is stale or purged already" : "it is purged already", why);
 }
 
 static void answer(struct job *job, h2o_req_t *req)
 {
     struct buf body = {0};
-    char text[160];
+    char text[240];
     bool is_soft = job->how == STORE_RAISE_SOFT;
     int n = snprintf(text, sizeof(text), "{\"purged\":%llu,\"bytes\":%llu,\"soft\":%s,\"dry_run\":%s",
                      (unsigned long long)job->entries, (unsigned long long)job->bytes, is_soft ? "true" : "false",
@@ -125,8 +129,7 @@ static void answer(struct job *job, h2o_req_t *req)
     if (r == 0 && !is_soft && !job->is_dry_run)
         r = buf_add_span(&body, SPAN(",\"reclaimed\":\"in the background\""));
     if (r == 0 && job->entries == 0) {
-        snprintf(text, sizeof(text), "%s%s", hint_of(job->kinds),
-                 is_soft ? ", or it is stale or purged already" : ", or it is purged already");
+        format_hint(job, text, sizeof(text));
         if ((r = buf_add_span(&body, SPAN(",\"hint\":"))) == 0)
             r = json_text_add(&body, span_of(text));
     }

@@ -282,10 +282,8 @@ static void print_names(const struct verb *v)
 {
     const char *between = " ";
 
-    if (v->all) {
-        printf(" of all");
+    if (v->all)
         return;
-    }
     for (size_t i = 0; i != sizeof(v->kinds) / sizeof(v->kinds[0]); ++i) {
         const struct kind *kind = &v->kinds[i];
 
@@ -315,7 +313,7 @@ static void print_done(const struct verb *v, uint64_t entries, uint64_t bytes, s
         }
     } else {
         fputs(v->is_soft ? (v->is_dry_run ? "would make" : "made") : (v->is_dry_run ? "would purge" : "purged"), stdout);
-        printf(" %llu %s (", (unsigned long long)entries, entries == 1 ? "entry" : "entries");
+        printf("%s %llu %s (", v->all ? " all" : "", (unsigned long long)entries, entries == 1 ? "entry" : "entries");
         print_bytes(bytes);
         fputs(v->is_soft ? ") stale" : ")", stdout);
         print_names(v);
