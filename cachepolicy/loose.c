@@ -19,14 +19,20 @@ static const char *skip_blank(const char *p, const char *end)
     return p;
 }
 
-/* Behind the string that begins at p, or end. */
+/* Behind the string that begins at p, or end. Most of a large text is in strings, so they are not looked at byte by byte. */
 static const char *skip_string(const char *p, const char *end)
 {
-    for (p++; p < end && *p != '"'; p++) {
-        if (*p == '\\' && end - p > 1)
-            p++;
+    const char *start = p + 1, *quote;
+
+    for (p = start; (quote = memchr(p, '"', (size_t)(end - p))) != NULL; p = quote + 1) {
+        const char *escape = quote;
+
+        while (escape > start && escape[-1] == '\\')
+            escape--;
+        if ((quote - escape) % 2 == 0)
+            return quote + 1;
     }
-    return p < end ? p + 1 : end;
+    return end;
 }
 
 /* Behind the value that begins at p; p < end. */
