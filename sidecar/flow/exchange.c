@@ -725,6 +725,7 @@ static void begin_fill(struct exchange *x, const struct exchange_plan *plan)
         fill->kind = plan->decision->may_store ? FILL_STORE : FILL_WATCH;
         fill->decision = *plan->decision;
         fill->keys = *plan->keys;
+        fill->asked_count = plan->keys->subject_count;
         fill->owner = plan->owner;
         fill->has_flight = plan->outcome == CP_OUTCOME_MISS;
         fill->flight_name = plan->flight_name;

@@ -131,15 +131,20 @@ static uint64_t own_list_subject(struct fill *fill, const struct cp_message *mes
 }
 
 /* What else purges the answer, as the answer itself tells. */
+static int add_told_subjects(struct fill *fill, const struct cp_answer *answer)
+{
+    if (cp_answer_tags(answer, &fill->flow->reply_doc, add_tag, fill) != 0)
+        return -ENOMEM;
+    return cp_answer_uris(answer, &fill->flow->text, add_uri, fill);
+}
+
 static int add_subjects(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message, bool is_public)
 {
     if (!is_public) {
         add_subject(fill, fill->keys.own_subject);
         add_subject(fill, own_list_subject(fill, message));
     }
-    if (cp_answer_tags(answer, &fill->flow->reply_doc, add_tag, fill) != 0)
-        return -ENOMEM;
-    return cp_answer_uris(answer, &fill->flow->text, add_uri, fill);
+    return add_told_subjects(fill, answer);
 }
 
 /* NONE when the answer is queued for the store. */
@@ -256,6 +261,19 @@ static void drop_pages(struct fill *fill, const struct cp_message *message)
         drop(fill, &fill->keys.first_page);
 }
 
+/* Whose answer it is, and what those who joined could not know of what purges it. */
+static void sign(const struct fill *fill, struct flight_outcome *outcome)
+{
+    size_t from = fill->asked_count < STORE_SUBJECTS_MAX ? fill->asked_count : STORE_SUBJECTS_MAX - 1;
+
+    memcpy(outcome->credential, fill->id_of_caller->credential.bytes, sizeof(outcome->credential));
+    memcpy(outcome->session, fill->id_of_caller->session, sizeof(outcome->session));
+    outcome->generation = fill->generation;
+    for (size_t i = from; i < fill->keys.subject_count; ++i)
+        if (fill->keys.subjects[i] != fill->keys.own_subject)
+            outcome->subjects[outcome->subject_count++] = fill->keys.subjects[i];
+}
+
 /* What the reply means for others who wait for it. */
 static void share(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message,
                   const struct cp_storing *storing)
@@ -272,6 +290,9 @@ static void share(struct fill *fill, const struct cp_answer *answer, const struc
     switch (sharing) {
     case CP_SHARE_RESULT:
         outcome->how = FLIGHT_RESULT;
+        /* also of what is not kept */
+        if (add_told_subjects(fill, answer) != 0)
+            h2o_fatal("no memory");
         text->n = 0;
         if (cp_answer_strip(answer, false, &fill->flow->reply_doc, text, &outcome->ttl_start, &outcome->ttl_end) != 0 ||
             buf_add_span(&outcome->bytes, buf_span(text)) != 0)
@@ -292,7 +313,7 @@ static void share(struct fill *fill, const struct cp_answer *answer, const struc
     }
     outcome->reason = fill->reason;
     outcome->stored_at_ms = now_of(fill);
-    memcpy(outcome->credential, fill->id_of_caller->credential.bytes, sizeof(outcome->credential));
+    sign(fill, outcome);
     flight_outcome_unref_null(fill->outcome);
     fill->outcome = outcome;
 }
@@ -312,7 +333,7 @@ struct flight_outcome *fill_outcome_of(struct fill *fill, enum cp_reason reason,
     outcome->status = status;
     outcome->text = text;
     outcome->retry_after_s = retry_after_s;
-    memcpy(outcome->credential, fill->id_of_caller->credential.bytes, sizeof(outcome->credential));
+    sign(fill, outcome);
     return outcome;
 }
 
@@ -353,7 +374,7 @@ static void keep(struct fill *fill, const struct cp_answer *answer, const struct
     bool is_result = fill->reply.id_matches && answer->has_result && !answer->has_error && !answer->is_error;
     bool was_refused = is_refusal(fill, answer), spares = is_failed_refresh(fill, answer, message->era);
 
-    if (was_refused && answer->has_error && answer->error_code == -32602)
+    if (was_refused && answer->has_error && answer->error_code == -32602 && keys_is_later_page(message))
         drop_pages(fill, message);
     if (spares) {
         /* the tool failed, as it may; or it refuses him, and then he has seen the last of what is everybody's */

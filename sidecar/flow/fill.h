@@ -27,6 +27,7 @@ struct fill {
     bool is_refresh;
     struct cp_decision decision; /* its rule is borrowed from the policy that the exchange holds */
     struct keys keys;            /* its subjects grow with the reply's tags and resources */
+    size_t asked_count;          /* of them: those of the question */
     bool has_flight;
     struct flight_name flight_name;
     struct flight_outcome *outcome; /* owned; what it means for those who wait, once it is judged; NULL: nobody can wait */

@@ -39,7 +39,12 @@ struct flight_outcome {
     int status;
     int retry_after_s;      /* 0: none is said */
     const char *text;       /* FAILURE; static */
-    uint8_t credential[32]; /* whose answer it is; others wait for what becomes everybody's */
+    uint8_t credential[32]; /* whose answer it is, and in which session; others wait for what becomes everybody's */
+    uint8_t session[16];
+    uint64_t generation; /* noted before it was asked */
+    uint64_t subjects
+        [STORE_SUBJECTS_MAX]; /* RESULT: what purges it and only the answer told, so that nobody could know it when he joined */
+    size_t subject_count;
     struct buf bytes;
     uint32_t ttl_start, ttl_end;
     bool has_hint;

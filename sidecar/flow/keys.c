@@ -42,7 +42,7 @@ static struct span present(const struct buf *b)
     return b->n != 0 ? buf_span(b) : SPAN("");
 }
 
-static bool is_later_page(const struct cp_message *message)
+bool keys_is_later_page(const struct cp_message *message)
 {
     return cp_json_member(message->doc, message->params, SPAN("cursor")) != NULL && message->method != CP_METHOD_TOOLS_CALL &&
            message->method != CP_METHOD_RESOURCES_READ;
@@ -91,7 +91,7 @@ enum cp_reason keys_make(struct flow *flow, h2o_req_t *req, struct wire_request 
         share.scope = CP_SCOPE_PUBLIC;
         question.client = client;
         cp_key_of(flow->trust.keyer, &question, &share, &ret->public_key);
-        if (is_later_page(message)) {
+        if (keys_is_later_page(message)) {
             flow->params.n = 0;
             if (cp_message_canonical_first_page(message, &flow->params) != 0)
                 return CP_REASON_KEY_SIZE;

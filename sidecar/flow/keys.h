@@ -23,6 +23,8 @@ struct keys {
 enum cp_reason keys_make(struct flow *flow, h2o_req_t *req, struct wire_request *wire, const struct cp_message *message,
                          const struct caller *caller, const struct definition *definition, const struct cp_decision *decision,
                          struct keys *ret);
+/* Whether a list is asked for from a cursor on. */
+bool keys_is_later_page(const struct cp_message *message);
 /* What purges the answer, as far as the question tells: the tool, list or resource, the policy's tags. A lookup does not need it: entries carry theirs. */
 void keys_add_subjects(struct flow *flow, const struct cp_message *message, const struct cp_decision *decision,
                        const struct definition *definition, struct keys *keys);
