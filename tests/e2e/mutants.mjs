@@ -56,6 +56,17 @@ const LIKELY = {
     'jitter-added': { meson: 'decide' },
     'negative-public': { meson: 'decide' },
     'veto-ignored': { meson: 'decide' },
+    'definition-ignored': ['case-fresh', 'case 64: a definition that changed'],
+    'own-writes-ignored': ['case-fresh', 'case 65: a write takes from its writer'],
+    'writes-unstamped': ['case-fresh', 'case 65: a write that ends'],
+    'purge-ignored': ['case-fresh', 'case 38: an update of a part'],
+    'join-past-purge': ['case-fresh', 'case 37: what was asked for before'],
+    'fill-survives-purge': { meson: 'stories' },
+    'notices-unheard': ['case-fresh', 'case 35: resources/updated on the reply'],
+    'losses-ignored': { meson: 'stories' },
+    'no-flights': ['case-fresh', 'case 27: progress and log messages'],
+    'breaker-never-opens': { meson: 'breaker' },
+    'retry-writes': { meson: 'upstream' },
 };
 
 /** Those that the oracle has to notice as well, each with the phase in which it must. */
