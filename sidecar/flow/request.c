@@ -477,7 +477,7 @@ static bool is_cancelled_here(struct story *s)
 static void tell(struct story *s)
 {
     struct flow *flow = s->flow;
-    bool is_found;
+    bool is_found, is_failed;
 
     wire_request_read(s->req, &s->wire);
     s->plan.is_mcp_path = is_mcp_path(flow, s->wire.path);
@@ -506,12 +506,15 @@ static void tell(struct story *s)
     if (answer_landed(s))
         return;
     is_found = lookup_find(flow, s->req, &s->decision, &s->keys, &s->caller.id, s->plan.now_ms, &s->found);
-    if (s->telling->how == TELLING_LANDED && s->telling->outcome->how == FLIGHT_FAILURE) {
+    is_failed = s->telling->how == TELLING_LANDED && s->telling->outcome->how == FLIGHT_FAILURE;
+    /* another fetch may have brought what this one did not */
+    if (is_found && s->found.age.freshness != CP_STALE_IF_ERROR && (!is_failed || s->found.age.freshness == CP_FRESH) &&
+        answer_if_admitted(s))
+        return;
+    if (is_failed) {
         answer_failure(s, is_found, s->telling->outcome);
         return;
     }
-    if (is_found && s->found.age.freshness != CP_STALE_IF_ERROR && answer_if_admitted(s))
-        return;
     if (!s->caller.agrees) {
         /* the upstream refuses it, and nothing is learned from what it says */
         s->plan.reason = CP_REASON_HEADER;
