@@ -87,11 +87,13 @@ enum cp_reason keys_make(struct flow *flow, h2o_req_t *req, struct wire_request 
         cp_key_of(flow->trust.keyer, &question, &share, &ret->private_key);
     }
     /* of two definitions of one tool, everybody's entries were made under the other one */
-    if ((ret->has_public = decision->may_public && definition->is_everybodys)) {
+    ret->has_public = decision->may_public && definition->is_everybodys;
+    /* with no place to keep the answer, still the name of the question: those who ask it together are known by it */
+    if (ret->has_public || !ret->has_private) {
         share.scope = CP_SCOPE_PUBLIC;
         question.client = client;
         cp_key_of(flow->trust.keyer, &question, &share, &ret->public_key);
-        if (keys_is_later_page(message)) {
+        if (ret->has_public && keys_is_later_page(message)) {
             flow->params.n = 0;
             if (cp_message_canonical_first_page(message, &flow->params) != 0)
                 return CP_REASON_KEY_SIZE;
