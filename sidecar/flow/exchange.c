@@ -268,14 +268,26 @@ static void note_outcome(struct exchange *x, h2o_req_t *req)
         reply_note_bypass(req, x->fill.is_stored, x->bypass_reason);
 }
 
+/* Who waits with a client does not wait for how fast it reads: one that takes less than an answer of the largest size is left behind. */
+static void leave_behind(struct exchange *x)
+{
+    struct flight_outcome *outcome = flight_outcome_new(FLIGHT_APART);
+
+    /* that he is slow says nothing of the answer */
+    outcome->reason = CP_REASON_ABANDONED;
+    land(x, outcome);
+}
+
 static void relay(struct exchange *x, struct span bytes)
 {
-    /* nobody who waits with a client waits for how fast it reads: what is larger is not shared anyway */
     size_t backlog_max = x->flight != NULL ? x->flow->shared->max_entry_bytes + ENVELOPE_BYTES : BACKLOG_MAX;
 
     x->relayed_bytes += bytes.n;
-    if (x->client != NULL && downstream_write(x->client, bytes) > backlog_max && x->call != NULL)
-        upstream_call_pause(x->call);
+    if (x->client == NULL || downstream_write(x->client, bytes) <= backlog_max || x->call == NULL)
+        return;
+    if (x->flight != NULL)
+        leave_behind(x);
+    upstream_call_pause(x->call);
 }
 
 /* The held head and what was collected go out; the rest follows as it comes. */
