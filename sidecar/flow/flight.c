@@ -31,6 +31,7 @@ struct record {
     size_t waiters;
     bool is_sealed;                /* nobody joins */
     bool is_leaderless;            /* it goes when the last who waits goes */
+    uint8_t leader[16];            /* his session and credential */
     char leader_id[LEADER_ID_MAX]; /* the raw id under which the upstream knows it */
     size_t leader_id_bytes;        /* 0: none that fits */
 };
@@ -344,6 +345,7 @@ enum flight_join flight_join(struct flow *flow, h2o_req_t *req, const struct fli
         if (ask->has_asked && ask->id.n <= sizeof(record->leader_id)) {
             memcpy(record->leader_id, ask->id.p, ask->id.n);
             record->leader_id_bytes = ask->id.n;
+            memcpy(record->leader, ask->client, sizeof(record->leader));
         }
         *bucket = record;
         has_asked = add_asked(registry, ask, serial, flow->index, true);
@@ -502,7 +504,8 @@ void flight_unmark(struct flow *flow, const struct flight_name *name, int64_t no
 
 /* ---- cancellation ---------------------------------------------------------------------------------------------------------------- */
 
-enum flight_cancel flight_cancel(struct flow *flow, const uint8_t name[16], h2o_mem_pool_t *pool, struct span *ret_id)
+enum flight_cancel flight_cancel(struct flow *flow, const uint8_t name[16], const uint8_t client[16], h2o_mem_pool_t *pool,
+                                 struct span *ret_id)
 {
     struct flight_registry *registry = registry_of(flow);
     struct flight_message message = {.kind = MESSAGE_CANCELLED};
@@ -522,7 +525,10 @@ enum flight_cancel flight_cancel(struct flow *flow, const uint8_t name[16], h2o_
             /* the upstream may stop: nobody else may wait for it */
             record->is_sealed = true;
             if (!asked->leads) {
-                cancel = record->leader_id_bytes != 0 ? FLIGHT_CANCEL_RENAMED : FLIGHT_CANCEL_DONE;
+                /* in another session the id is another call's */
+                cancel = record->leader_id_bytes != 0 && memcmp(record->leader, client, sizeof(record->leader)) == 0
+                             ? FLIGHT_CANCEL_RENAMED
+                             : FLIGHT_CANCEL_DONE;
                 *ret_id = (struct span){h2o_strdup(pool, record->leader_id, record->leader_id_bytes).base, record->leader_id_bytes};
             }
         }

@@ -65,7 +65,8 @@ struct flight_ask {
     size_t subject_count;
     bool has_asked;
     uint8_t asked[16]; /* under which the client may cancel it */
-    struct span id;    /* raw token; with has_asked */
+    uint8_t client[16]; /* his session and credential; with has_asked */
+    struct span id;     /* raw token; with has_asked */
 };
 
 enum flight_join {
@@ -92,11 +93,12 @@ void flight_unmark(struct flow *flow, const struct flight_name *name, int64_t no
 
 enum flight_cancel {
     FLIGHT_CANCEL_FORWARD, /* nobody else waits: the upstream shall hear of it, and nobody joins from now on */
-    FLIGHT_CANCEL_RENAMED, /* the same, but the upstream knows the call under the id of who led it */
+    FLIGHT_CANCEL_RENAMED, /* the same, but the upstream knows the call under the id that the same client gave it when he led it */
     FLIGHT_CANCEL_DONE,    /* one of several: he waits no more, the others do, and the upstream need not hear of it */
 };
 /* The client of a session cancels its request. ret_id, when RENAMED: the raw token; in pool. */
-enum flight_cancel flight_cancel(struct flow *flow, const uint8_t asked[16], h2o_mem_pool_t *pool, struct span *ret_id);
+enum flight_cancel flight_cancel(struct flow *flow, const uint8_t asked[16], const uint8_t client[16], h2o_mem_pool_t *pool,
+                                 struct span *ret_id);
 
 struct flight_registry *flight_registry_new(size_t max_flights, size_t max_waiters);
 void flight_registry_free(struct flight_registry *registry);

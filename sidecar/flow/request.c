@@ -81,6 +81,9 @@ static void answer_found(struct story *s, int failed_status)
 
     if (failed_status != 0)
         hit.age.hint_remaining_ms = 0;
+    /* others' lists, and other tokens' of the same principal: of his own he heard when it came */
+    if (s->message.method == CP_METHOD_TOOLS_LIST && (entry->scope == CP_SCOPE_PUBLIC || s->caller.id.has_claims))
+        definition_show(&s->flow->trust, &s->caller.id, entry->generation, entry->began_ms, s->plan.now_ms);
     note(s, is_fresh ? CP_OUTCOME_HIT : CP_OUTCOME_STALE, failed_status != 0 ? CP_REASON_STALE_IF_ERROR : CP_REASON_NONE, 200,
          entry->body.n);
     reply_hit_send(s->req, &hit);
@@ -364,6 +367,7 @@ static void fetch(struct story *s, bool is_found)
     if (s->message.era == CP_ERA_LEGACY && s->caller.id.has_session) {
         ask.has_asked = true;
         ask.id = s->message.id;
+        identity_client_name(&s->caller.id, ask.client);
         caller_asked_name(&flow->trust, &s->caller.id, s->message.id, ask.asked);
     }
     s->plan.flight_name = ask.name;
@@ -445,7 +449,7 @@ static bool decide(struct story *s)
 /* The client of a session takes back what it asked, and others may wait for the same (2025-11-25 basic/utilities/cancellation). */
 static bool is_cancelled_here(struct story *s)
 {
-    uint8_t asked[16];
+    uint8_t asked[16], client[16];
     const struct cp_json_node *id;
     struct span leader_id = SPAN_ABSENT;
     h2o_mem_pool_t *pool = &s->req->pool;
@@ -457,7 +461,8 @@ static bool is_cancelled_here(struct story *s)
         (id = cp_json_member(s->message.doc, s->message.params, SPAN("requestId"))) == NULL)
         return false;
     caller_asked_name(&s->flow->trust, &s->caller.id, cp_json_raw(s->message.doc, id), asked);
-    switch (flight_cancel(s->flow, asked, pool, &leader_id)) {
+    identity_client_name(&s->caller.id, client);
+    switch (flight_cancel(s->flow, asked, client, pool, &leader_id)) {
     case FLIGHT_CANCEL_FORWARD:
         return false;
     case FLIGHT_CANCEL_RENAMED:

@@ -62,6 +62,12 @@ void identity_session_name(const struct identity *id, uint8_t ret[16])
         ret[i] = id->session[i] ^ id->principal.bytes[i];
 }
 
+void identity_client_name(const struct identity *id, uint8_t ret[16])
+{
+    for (int i = 0; i != 16; ++i)
+        ret[i] = id->session[i] ^ id->credential.bytes[i];
+}
+
 uint64_t identity_owner(const struct identity *id)
 {
     uint64_t owner;
@@ -311,9 +317,12 @@ void caller_learn_session(struct trust *trust, struct identity *id, struct span 
 
 void caller_asked_name(struct trust *trust, const struct identity *id, struct span request_id, uint8_t ret[16])
 {
+    uint8_t client[16];
+
+    identity_client_name(id, client);
     cp_digest_of(trust->keyer, "asked", request_id, ret);
     for (int i = 0; i != 16; ++i)
-        ret[i] ^= id->session[i] ^ id->credential.bytes[i];
+        ret[i] ^= client[i];
 }
 
 static void read_version(const struct wire_request *wire, const struct cp_message *message, struct caller *ret)

@@ -29,6 +29,8 @@ struct identity {
 
 /* Under which the session's standing is kept. */
 void identity_session_name(const struct identity *id, uint8_t ret[16]);
+/* Who sends requests in one session under one credential: within it, ids name requests. */
+void identity_client_name(const struct identity *id, uint8_t ret[16]);
 /* The owner of what was fetched by whoever has no credentials. */
 uint64_t identity_owner(const struct identity *id);
 
