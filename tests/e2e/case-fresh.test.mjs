@@ -970,17 +970,31 @@ test('case 72: a hit of server/discover is what the upstream said, to the byte, 
 
 // ---- streams that say nothing -----------------------------------------------------------------------------------------------------------
 
-for (const version of ['2025-03-26', '2025-06-18', '2025-11-25']) {
-    test(`case 75: an idle stream lives on, and no event is put into it (${version})`, async (t) => {
-        const stand = await open(t, { flags: ['--first-byte-timeout', '1s', '--idle-timeout', '1s', '--write-timeout', '1s'] });
-        stand.upstream.on('GET /mcp', (call) => call.stream());
+const IDLE = {
+    '2025-03-26': { what: 'GET /mcp' },
+    '2025-06-18': { what: 'GET /mcp' },
+    '2025-11-25': { what: 'GET /mcp' },
+    '2026-07-28': { what: 'subscriptions/listen', begins: notification('subscriptions/acknowledged', { notifications: {}, _meta: { 'io.modelcontextprotocol/subscriptionId': 1 } }) },
+};
+for (const [version, { what, begins }] of Object.entries(IDLE)) {
+    test(`case 75: an idle stream outlives every timeout, the upstream's comments keep it alive, and nothing but comments is put into it (${version})`, async (t) => {
+        const stand = await open(t, { flags: ['--first-byte-timeout', '1s', '--idle-timeout', '1s', '--write-timeout', '1s', '--body-timeout', '1s'] });
+        stand.upstream.on(what, async (call) => {
+            await call.stream();
+            if (begins) await call.event(begins);
+        });
         const connection = await stand.connect(t);
-        const answer = await connection.ask({ method: 'GET', path: '/mcp', headers: { Accept: 'text/event-stream', Authorization: 'Bearer alpha', 'MCP-Protocol-Version': version } });
-        await sleep(3500);
+        const headers = { Accept: 'text/event-stream', Authorization: 'Bearer alpha', 'MCP-Protocol-Version': version };
+        const answer = await connection.ask(begins ? modern(what, { notifications: {} }) : { method: 'GET', path: '/mcp', headers });
+        const call = await stand.upstream.call(what);
+        await sleep(2500);
+        await call.sse(': still here\n\n');
+        await answer.untilText(': still here\n\n');
+        await sleep(1500);
         assert.equal(answer.ending, undefined, 'the stream is open');
-        const lines = answer.text.split('\n').filter(Boolean);
-        assert.deepEqual(lines.filter((line) => !line.startsWith(':')), [], 'comments at most: no event, no id, no empty data');
-        const call = await stand.upstream.call('GET /mcp');
+        assert.equal(call.isGone, false);
+        const lines = answer.text.split('\n').filter((line) => line !== '' && !line.startsWith(':'));
+        assert.deepEqual(lines, begins ? ['event: message', `data: ${begins}`] : [], 'no event, no id, no empty data but the upstream\'s');
         const event = await call.event(notification('x'), { id: 'e-1' });
         await answer.untilText(event);
     });
@@ -1057,7 +1071,13 @@ test('case 76: a question of the server during a refresh in a legacy session: gi
     assert.ok(!heard.answer.text.includes('elicitation'));
 });
 
-for (const [how, fail] of Object.entries(FAILS)) {
+/** No whole answer, and no word of the upstream that there is none: what is there is better. */
+const NOT_WHOLE = {
+    ...FAILS,
+    'isError': (call) => call.result(complete('no', { isError: true })),
+    'input_required': (call) => call.result({ resultType: 'input_required', inputRequests: {} }),
+};
+for (const [how, fail] of Object.entries(NOT_WHOLE)) {
     test(`case 76: a refresh that fails replaces nothing (${how})`, async (t) => {
         const stand = await open(t, { flags: ['--first-byte-timeout', '500ms'] });
         count(stand, 'brief76');
@@ -1079,9 +1099,7 @@ for (const [how, fail] of Object.entries(FAILS)) {
 }
 
 const NOTHING_TO_KEEP = {
-    'isError': (call) => call.result(complete('no', { isError: true })),
     'a JSON-RPC error': (call) => call.error(-32602, 'no'),
-    'input_required': (call) => call.result({ resultType: 'input_required', inputRequests: {} }),
     'no-store': (call) => call.result(complete('secret'), { headers: { 'Cache-Control': 'no-store' } }),
 };
 for (const [how, reply] of Object.entries(NOTHING_TO_KEEP)) {
