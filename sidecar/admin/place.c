@@ -11,6 +11,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+/* More than are let in at once: over it, who comes to a Unix socket is sent away instead of waiting. */
+#define BACKLOG 256
+
 static bool is_loopback(const struct sockaddr *address)
 {
     struct sockaddr_in v4;
@@ -116,7 +119,7 @@ int place_listen(const struct place *place, const char *text, struct cp_error *r
         r = -errno;
     if (r == 0 && !place->is_unix && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0)
         r = -errno;
-    if (r == 0 && (bind(fd, &place->address.any, place->address_bytes) != 0 || listen(fd, 64) != 0))
+    if (r == 0 && (bind(fd, &place->address.any, place->address_bytes) != 0 || listen(fd, BACKLOG) != 0))
         r = -errno;
     if (r == 0)
         return fd;

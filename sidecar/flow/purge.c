@@ -37,7 +37,11 @@ uint64_t purge_count(struct store *store, const struct purge *purge, enum store_
 
 uint64_t purge_run(struct store *store, const struct purge *purge, enum store_raise how, uint64_t *ret_bytes)
 {
-    uint64_t count = store_purge(store, purge->subjects, purge->count, how, ret_bytes);
+    uint64_t count;
+
+    if (MUTANT("purge-only-counted"))
+        return purge_count(store, purge, how, ret_bytes);
+    count = store_purge(store, purge->subjects, purge->count, how, ret_bytes);
 
     if (how == STORE_RAISE_HARD)
         store_reclaim(store);

@@ -67,6 +67,10 @@ const LIKELY = {
     'no-flights': ['case-fresh', 'case 27: progress and log messages'],
     'breaker-never-opens': { meson: 'breaker' },
     'retry-writes': { meson: 'upstream' },
+    'admin-token-ignored': ['purge', 'over TCP: no token'],
+    'admin-origin-ignored': ['purge', 'over TCP: no token'],
+    'admin-host-ignored': { meson: 'admin_gate' },
+    'purge-only-counted': ['purge', 'each kind of purge takes'],
 };
 
 /** Those that the oracle has to notice as well, each with the phase in which it must. */
