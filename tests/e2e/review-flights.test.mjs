@@ -3,7 +3,7 @@
 // was, or could have been, a way to hang, to leak, to ask twice or to say what is not true.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { join, queue } from './lib/crowd.mjs';
+import { join, joinAll, queue } from './lib/crowd.mjs';
 import { callTool, complete, legacy, legacyCall, messageOf, modern, textOf, withBody } from './lib/rpc.mjs';
 import { Stand } from './lib/stand.mjs';
 import { Gate, sleep, until } from './lib/wait.mjs';
@@ -167,6 +167,55 @@ test('a session that ends while its call is under way does not make the call be 
     gate.open(Infinity);
     assert.equal((await leader.answer()).status, 502);
     assert.equal(stand.upstream.of('read-ended').length, 1);
+});
+
+// ---- never another one's answer ---------------------------------------------------------------------------------------------------------------
+
+test('strangers who were told of another tool than everybody else do not get each other\'s answers', async (t) => {
+    const stand = await open(t);
+    const toolsOf = (word) => (call) => call.result({ resultType: 'complete', ttlMs: 0, cacheScope: 'private', tools: ['shared-a', 'shared-b'].map((name) => ({ name, description: word, inputSchema: { type: 'object' } })) });
+    for (const [word, token] of [['old', null], ['new', 'beta']]) {
+        stand.upstream.on('tools/list', toolsOf(word));
+        await (await stand.ask(modern('tools/list', {}, { token }))).body();
+    }
+    const gate = new Gate();
+    for (const name of ['shared-a', 'shared-b']) {
+        stand.upstream.on(name, async (call) => {
+            await gate.pass();
+            await call.result(complete(name, { isError: true }));
+        });
+    }
+    const names = ['shared-a', 'shared-b', 'shared-a', 'shared-b'];
+    const asked = await joinAll(stand, t, names.map((name, n) => callTool(name, {}, { token: null, id: String(n) })));
+    await stand.upstream.call('shared-b');
+    gate.open(Infinity);
+    for (const [n, waiting] of asked.entries()) {
+        const { id, result } = await messageOf(await waiting.answer());
+        assert.deepEqual([id, result.content[0].text], [n, names[n]]);
+    }
+    for (const name of new Set(names)) assert.equal(stand.upstream.of(name).length, 1, 'those who ask the same are known to do so');
+});
+
+test('a leader who does not read what he is sent keeps nobody waiting', async (t) => {
+    const stand = await open(t, ['--max-entry', '32KiB']);
+    const gate = new Gate();
+    stand.upstream.on('read-lazy', async (call) => {
+        await gate.pass();
+        await call.stream();
+        const noise = `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"${'x'.repeat(8000)}"}}`;
+        for (let n = 0; n < 2000 && !call.isGone; n++) await Promise.race([call.event(noise), sleep(20_000, undefined, { ref: false })]);
+        await call.event(final(call, complete('at last')));
+        await call.endStream();
+    });
+    const lazy = await stand.connect(t);
+    await lazy.send(callTool('read-lazy', {}));
+    await stand.upstream.call('read-lazy');
+    lazy.socket.pause();
+    const follower = await join(stand, t, callTool('read-lazy', {}, { id: '2' }));
+    stand.upstream.on('read-lazy', (call) => call.result(complete('his own')));
+    gate.open();
+    const answer = await follower.answer();
+    assert.equal((await messageOf(answer)).id, 2);
 });
 
 // ---- cancelled ------------------------------------------------------------------------------------------------------------------------------
