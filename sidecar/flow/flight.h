@@ -64,7 +64,7 @@ struct flight_ask {
     const uint64_t *subjects; /* borrowed: whatever purges the answer, as far as the question tells, and the caller's own writes */
     size_t subject_count;
     bool has_asked;
-    uint8_t asked[16]; /* under which the client may cancel it */
+    uint8_t asked[16];  /* under which the client may cancel it */
     uint8_t client[16]; /* his session and credential; with has_asked */
     struct span id;     /* raw token; with has_asked */
 };
