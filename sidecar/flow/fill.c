@@ -415,7 +415,7 @@ static void on_definition(void *ctx, const struct cp_definition *definition)
     struct fill *fill = ctx;
 
     definition_learn(&fill->flow->trust, fill->id_of_caller, definition->name, definition->annotation, definition->canonical,
-                     fill->generation, now_of(fill));
+                     fill->generation, fill->began_ms, now_of(fill));
 }
 
 static void learn_definitions(struct fill *fill, const struct cp_answer *answer)

@@ -24,8 +24,10 @@ void definition_of(struct trust *trust, const struct identity *id, struct span n
 /* For the key: absent when nothing is known. Borrowed. */
 struct span definition_text(const struct definition *definition);
 
-/* A list that was asked for in this generation said this of a tool. digest: of its whole definition. */
+/* A list that was asked for in this generation, at began_ms, said this of a tool. canonical: its whole definition. */
 void definition_learn(struct trust *trust, const struct identity *id, struct span name, enum cp_annotation annotation,
-                      struct span canonical, uint64_t generation, int64_t now_ms);
+                      struct span canonical, uint64_t generation, int64_t began_ms, int64_t now_ms);
+/* This caller is shown, from the store, a list that was asked for then, perhaps by somebody else: what he was told before counts no more where something newer is known. */
+void definition_show(struct trust *trust, const struct identity *id, uint64_t generation, int64_t began_ms, int64_t now_ms);
 
 #endif
