@@ -26,11 +26,14 @@ static enum store_validity validity_of(const struct flow *flow, const struct sto
 
 /* What lies under key. False: nothing, or nothing of use. */
 static bool look(struct flow *flow, h2o_req_t *req, const struct cp_key *key, const struct cp_decision *decision,
-                 const struct keys *keys, int64_t now_ms, struct found *ret)
+                 const struct keys *keys, const struct identity *id, int64_t now_ms, struct found *ret)
 {
     enum store_validity validity;
 
     if (flow_get(flow, req, key, &ret->entry) != STORE_HIT)
+        return false;
+    /* an error asks for no grant (admission.h), so it is no answer to another token of the same principal */
+    if (ret->entry.is_negative && id->has_claims && ret->entry.owner != caller_owner(&flow->trust, req, id))
         return false;
     if ((validity = validity_of(flow, &ret->entry, keys->own_subject)) == STORE_PURGED) {
         ret->is_purged = true;
@@ -68,10 +71,10 @@ bool lookup_find(struct flow *flow, h2o_req_t *req, const struct cp_decision *de
 
     *ret = (struct found){.is_purged = false};
     if (keys_bind(keys, id, decision->private_scope, &key))
-        is_found = look(flow, req, &key, decision, keys, now_ms, ret);
+        is_found = look(flow, req, &key, decision, keys, id, now_ms, ret);
     if (!keys->has_public || (is_found && ret->age.freshness == CP_FRESH))
         return is_found;
-    if (look(flow, req, &keys->public_key, decision, keys, now_ms, &everybodys) && !everybodys.entry.is_negative &&
+    if (look(flow, req, &keys->public_key, decision, keys, id, now_ms, &everybodys) && !everybodys.entry.is_negative &&
         cp_is_public_granted(decision, everybodys.entry.has_hint, everybodys.entry.hint_ttl_ms) &&
         is_beside_first_page(flow, req, keys, &everybodys.entry) && (!is_found || everybodys.age.freshness < ret->age.freshness)) {
         *ret = everybodys;

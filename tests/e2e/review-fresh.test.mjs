@@ -270,6 +270,7 @@ tools:
     stand.upstream.on('frail', (call) => call.result(complete(call.header('authorization').endsWith(wide) ? 'what only the wide token may see' : 'no', { isError: true })));
     for (const token of [wide, narrow]) await (await stand.ask(callTool('hush', {}, { token }))).body();
     await stand.fill(callTool('frail', {}, { token: wide }));
+    await stand.expect('hit', callTool('frail', {}, { token: wide }), 'kept for whom it was said to');
     assert.equal(await textIn(await stand.ask(callTool('frail', {}, { token: narrow }))), 'no');
 });
 
