@@ -317,3 +317,24 @@ test('429 is no failure that something may stand in for, for nobody who waits', 
     assert.equal(answer.status, 429, answer.header('cache-status'));
     assert.equal(answer.header('retry-after'), '3');
 });
+
+test('who was sent off by the head of a probe\'s answer finds the breaker closed', async (t) => {
+    const stand = await open(t);
+    stand.upstream.on('read-broken', (call) => call.reply(503, json, '{}'));
+    for (let n = 0; n < 5; n++) await (await stand.ask(callTool('read-broken', { n }))).body();
+    await stand.expect('error:breaker', callTool('read-broken', {}));
+    await sleep(5100);
+    const gate = new Gate();
+    stand.upstream.on('read-broken', async (call) => {
+        await gate.pass();
+        await call.stream({ 'Set-Cookie': 'a=b' });
+    });
+    const before = stand.upstream.of('read-broken').length;
+    const { followers: [follower] } = await queue(stand, t, 'read-broken', callTool('read-broken', {}), [callTool('read-broken', {}, { id: '2' })]);
+    assert.equal(stand.upstream.of('read-broken').length, before + 1);
+    stand.upstream.on('read-broken', (call) => call.result(complete('his own')));
+    gate.open();
+    const answer = await follower.answer();
+    assert.equal(answer.status, 200, answer.header('cache-status'));
+    assert.equal((await messageOf(answer)).id, 2);
+});
