@@ -33,10 +33,6 @@ struct connection {
     h2o_socket_t *sock;
 };
 
-struct stop_message {
-    h2o_multithread_message_t super;
-};
-
 struct admin {
     struct place place;
     struct gate gate;
@@ -56,6 +52,7 @@ struct admin {
     size_t connection_count;
     h2o_timeout_entry_t accept_pause;
     h2o_multithread_receiver_t stop_receiver;
+    h2o_multithread_message_t stop_message;
     bool is_accepting, is_stopping;
     struct purge_api *purge_api;
     int64_t refusal_logged_ms;
@@ -260,12 +257,9 @@ static void on_stop_message(h2o_multithread_receiver_t *receiver, h2o_linklist_t
 {
     struct admin *admin = H2O_STRUCT_FROM_MEMBER(struct admin, stop_receiver, receiver);
 
-    while (!h2o_linklist_is_empty(messages)) {
-        struct stop_message *m = H2O_STRUCT_FROM_MEMBER(struct stop_message, super.link, messages->next);
-
-        h2o_linklist_unlink(&m->super.link);
-        free(m);
-    }
+    if (h2o_linklist_is_empty(messages))
+        return;
+    h2o_linklist_unlink(messages->next);
     admin->is_stopping = true;
     h2o_timeout_unlink(&admin->accept_pause);
     set_accepting(admin, false);
@@ -411,13 +405,9 @@ int admin_start(struct admin *admin)
 
 void admin_stop(struct admin *admin)
 {
-    struct stop_message *m;
-
     if (admin == NULL || !admin->is_started)
         return;
-    m = h2o_mem_alloc(sizeof(*m));
-    memset(m, 0, sizeof(*m));
-    h2o_multithread_send_message(&admin->stop_receiver, &m->super);
+    h2o_multithread_send_message(&admin->stop_receiver, &admin->stop_message);
     pthread_join(admin->thread, NULL);
     place_remove(&admin->place, &admin->made);
 }

@@ -9,7 +9,6 @@
 #include "sidecar/admin/json_text.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -58,25 +57,8 @@ struct verb {
     struct header headers[HEADERS_MAX];
     size_t header_count;
     const char *address, *token_file;
+    struct cp_error error; /* why not */
 };
-
-static int complain(const char *sentence, int status)
-{
-    fprintf(stderr, "mcpcached: %s\n", sentence);
-    return status;
-}
-
-static int usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static int usage(const char *format, ...)
-{
-    char sentence[320];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(sentence, sizeof(sentence), format, args);
-    va_end(args);
-    return complain(sentence, EXIT_USAGE);
-}
 
 /* For a terminal: no byte of it is a command. */
 static void print_plain(FILE *out, struct span text)
@@ -104,10 +86,14 @@ static int add_header(struct verb *v, struct span line)
     struct header *header = &v->headers[v->header_count];
     struct span name, value;
 
-    if (colon == NULL || colon == line.p)
-        return usage("--principal takes a header as the caller sends it, like 'Authorization: Bearer ...'");
-    if (v->header_count == HEADERS_MAX)
-        return usage("too many headers of one principal");
+    if (colon == NULL || colon == line.p) {
+        cp_error_set(&v->error, "", 0, 0, "--principal takes a header as the caller sends it, like 'Authorization: Bearer ...'");
+        return EXIT_USAGE;
+    }
+    if (v->header_count == HEADERS_MAX) {
+        cp_error_set(&v->error, "", 0, 0, "too many headers of one principal");
+        return EXIT_USAGE;
+    }
     name = span_trim((struct span){line.p, (size_t)(colon - line.p)});
     value = span_trim((struct span){colon + 1, line.n - (size_t)(colon + 1 - line.p)});
     *header = (struct header){strndup(name.p, name.n), strndup(value.p, value.n)};
@@ -129,16 +115,21 @@ static int add_header_file(struct verb *v, const char *path)
     ssize_t n;
     int r = 0;
 
-    if (in == NULL)
-        return usage("--principal @%.120s: %s; name a file with one 'HEADER: VALUE' in each line", path, strerror(errno));
+    if (in == NULL) {
+        cp_error_set(&v->error, "", 0, 0, "--principal @%.120s: %s; name a file with one 'HEADER: VALUE' in each line", path,
+                     strerror(errno));
+        return EXIT_USAGE;
+    }
     while (r == 0 && (n = getline(&line, &cap, in)) >= 0) {
         struct span text = span_trim((struct span){line, (size_t)n});
 
         if (text.n != 0)
             r = add_header(v, text);
     }
-    if (r == 0 && !v->has_principal)
-        r = usage("--principal @%.120s has no header in it", path);
+    if (r == 0 && !v->has_principal) {
+        cp_error_set(&v->error, "", 0, 0, "--principal @%.120s has no header in it", path);
+        r = EXIT_USAGE;
+    }
     free(line);
     if (in != stdin)
         fclose(in);
@@ -191,10 +182,14 @@ static int read_flags(struct verb *v, int argc, char **argv)
             continue;
         }
         snprintf(flag, sizeof(flag), "%.*s", (int)(equals != NULL ? equals - argv[i] : (ptrdiff_t)strlen(argv[i])), argv[i]);
-        if (!takes_value(v, flag))
-            return usage("'%.80s' is no flag of purge; mcpcached purge --help lists them", argv[i]);
-        if (equals == NULL && i + 1 == argc)
-            return usage("%s needs a value", flag);
+        if (!takes_value(v, flag)) {
+            cp_error_set(&v->error, "", 0, 0, "'%.80s' is no flag of purge; mcpcached purge --help lists them", argv[i]);
+            return EXIT_USAGE;
+        }
+        if (equals == NULL && i + 1 == argc) {
+            cp_error_set(&v->error, "", 0, 0, "%s needs a value", flag);
+            return EXIT_USAGE;
+        }
         if ((r = read_value(v, flag, equals != NULL ? equals + 1 : argv[++i])) != 0)
             return r;
     }
@@ -371,22 +366,21 @@ static int tell(const struct verb *v, int status, struct span body)
 static int ask(struct verb *v)
 {
     struct buf order = {0}, body = {0};
-    struct cp_error error = {.text = ""};
     char token[GATE_TOKEN_MAX + 1];
     struct client_call call = {.address = v->address, .method = "POST", .path = "/purge"};
     int status, r;
 
     if (v->token_file != NULL) {
-        if (gate_read_token(v->token_file, "--admin-token-file", token, &error) != 0)
-            return usage("%s", error.text);
+        if (gate_read_token(v->token_file, "--admin-token-file", token, &v->error) != 0)
+            return EXIT_USAGE;
         call.token = token;
     }
     format_order(v, &order);
     call.body = buf_span(&order);
-    if ((r = client_ask(&call, &status, &body, &error)) == 0)
+    if ((r = client_ask(&call, &status, &body, &v->error)) == 0)
         r = tell(v, status, body.p != NULL ? buf_span(&body) : SPAN(""));
     else
-        r = complain(error.text, r == -EINVAL ? EXIT_USAGE : EXIT_FAILURE);
+        r = r == -EINVAL ? EXIT_USAGE : EXIT_FAILURE;
     buf_done(&order);
     buf_done(&body);
     return r;
@@ -402,10 +396,15 @@ static int run(struct verb *v, int argc, char **argv)
     names = (size_t)v->all + (size_t)v->has_principal;
     for (size_t i = 0; i != sizeof(v->kinds) / sizeof(v->kinds[0]); ++i)
         names += v->kinds[i].count;
-    if (names == 0)
-        return usage("nothing is named to be purged; use --all, --tool, --list, --uri, --tag or --principal");
-    if (v->address == NULL && (v->address = environment("MCPCACHED_ADMIN")) == NULL)
-        return usage("where is it? name the address that serve was given: --admin ADDR, or MCPCACHED_ADMIN in the environment");
+    if (names == 0) {
+        cp_error_set(&v->error, "", 0, 0, "nothing is named to be purged; use --all, --tool, --list, --uri, --tag or --principal");
+        return EXIT_USAGE;
+    }
+    if (v->address == NULL && (v->address = environment("MCPCACHED_ADMIN")) == NULL) {
+        cp_error_set(&v->error, "", 0, 0,
+                     "where is it? name the address that serve was given: --admin ADDR, or MCPCACHED_ADMIN in the environment");
+        return EXIT_USAGE;
+    }
     if (v->token_file == NULL)
         v->token_file = environment("MCPCACHED_ADMIN_TOKEN_FILE");
     return ask(v);
@@ -430,6 +429,8 @@ int purge_main(int argc, char **argv)
             return EXIT_SUCCESS;
         }
     r = run(&v, argc, argv);
+    if (*v.error.text != '\0')
+        fprintf(stderr, "mcpcached: %s\n", v.error.text);
     for (size_t i = 0; i != sizeof(v.kinds) / sizeof(v.kinds[0]); ++i)
         buf_done(&v.kinds[i].json);
     for (size_t i = 0; i != v.header_count; ++i) {

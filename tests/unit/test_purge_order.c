@@ -180,7 +180,7 @@ static void a_long_word_is_quoted_in_part(void **state)
         p += pad;
         for (int i = 0; i != 100; i++, p += 4)
             memcpy(p, "\xf0\x9f\x98\x80", 4);
-        strcpy(p, "\":1}");
+        memcpy(p, "\":1}", 5);
         assert_int_equal(parse(span_of(body)), -EINVAL);
         p = strchr(error.text + 1, '\'');
         assert_non_null(p);
