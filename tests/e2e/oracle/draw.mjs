@@ -2,24 +2,31 @@
 // What a client does next, drawn from its own dice: a question of either era by somebody, now and then with what makes it one that only the upstream
 // may answer, and now and then a change of the world upstream.
 import { Dice } from './dice.mjs';
-import { ruleOf } from './phases.mjs';
+import { NOTED, TOOLS, WRITES, ruleOf } from './phases.mjs';
+import { now } from './world.mjs';
 
 const MODERN = '2026-07-28';
 const META = 'io.modelcontextprotocol/';
 const LEGACY_VERSIONS = ['2025-11-25', '2025-06-18'];
 const CAPABILITIES = ['{}', '{"sampling":{}}'];
 const MIRRORED = { 'tools/call': 'name', 'resources/read': 'uri' };
-const LISTS = ['tools/list', 'prompts/list', 'resources/list', 'resources/templates/list', 'server/discover'];
-const TOOLS = ['pub_a', 'pub_b', 'prin_a', 'prin_b', 'sess_a', 'sess_b', 'sess_a', 'prin_a', 'off_a'];
-const WRITES = ['write_a', 'other_a'];
+const LISTS = ['tools/list', 'tools/list', 'prompts/list', 'resources/list', 'resources/templates/list', 'server/discover'];
+const sumOf = (table) => table.reduce((sum, [weight]) => sum + weight, 0);
+const TOOL_SUM = sumOf(TOOLS);
+const WRITE_SUM = sumOf(WRITES);
 const RESOURCES = ['hint://pub/', 'hint://priv/', 'hint://flip/', 'hint://none/', 'rule://mine/', 'rule://open/'];
-const KINDS = [[40, 'tool'], [17, 'resource'], [8, 'list'], [5, 'write'], [1.2, 'notification'], [1.2, 'ping'], [1, 'get'], [1, 'delete'], [0.6, 'elsewhere'], [0.4, 'strange'], [0.6, 'again']];
-const KIND_SUM = KINDS.reduce((sum, [weight]) => sum + weight, 0);
+const KINDS = [[44, 'tool'], [17, 'resource'], [8, 'list'], [0.8, 'write'], [1.2, 'notification'], [1.2, 'ping'], [1, 'get'], [1, 'delete'], [0.6, 'elsewhere'], [0.2, 'strange'], [0.6, 'again']];
+const KIND_SUM = sumOf(KINDS);
 /** What makes a read a question for the upstream alone; the word is that of the report. */
-const ODDITIES = ['proof', 'origin', 'name', 'method', 'version', 'mirrorless', 'no-cache', 'accept'];
+const ODDITIES = ['proof', 'origin', 'name', 'method', 'version', 'mirrorless', 'no-cache', 'no-store', 'only-if-cached', 'accept'];
 
 /** Letter case means nothing in a header's name. */
 const cased = (name, dice) => (dice.chance(0.9) ? name : name.toUpperCase());
+
+const FRAIL = TOOLS.flatMap(([, names]) => names).filter((name) => name.startsWith('frail'));
+
+/** The question, for whoever asks it again. */
+const askedOf = ({ question, session, era, method, name, dataKey, args, language, extra, echo }) => ({ question, session, era, method, name, dataKey, args, language, extra, echo });
 
 export class Drawer {
     /** @param run  the phase that runs  @param isSlow  an agent that asks seldom and is nobody but itself */
@@ -50,10 +57,45 @@ export class Drawer {
     #changeTheWorld(credential) {
         const { run: { world }, dice } = this;
         const often = this.isSlow ? 4 : 1;
-        if (dice.chance(0.004 * often)) world.revoke(this.isSlow || dice.chance(0.5) ? credential : world.places[dice.below(world.places.length)], dice);
+        if (dice.chance(0.002 * often)) world.revoke(this.isSlow || dice.chance(0.5) ? credential : world.places[dice.below(world.places.length)], dice);
         if (dice.chance(0.006 * often)) world.deny(credential, dice.chance(0.8) ? dice.of(TOOLS) : `${dice.of(RESOURCES)}${dice.below(3)}`, dice);
         if (dice.chance(0.004)) world.flip(dice.chance(0.3) ? 'resources/list' : `hint://flip/${dice.below(3)}`);
+        if (dice.chance(0.012 * world.phase.fire)) world.breakDown(dice.of(FRAIL), dice);
+        if (dice.chance(0.004)) this.run.announce(this.#news());
         if (dice.chance(0.008 * often) && credential.sessions.length > 0) world.forget(dice.of(credential.sessions), dice);
+    }
+
+    /** Something changed upstream, and whoever listens may be told. */
+    #news() {
+        const { run: { world }, dice } = this;
+        const what = dice.weighted([[60, 'updated'], [20, 'tools'], [8, 'prompts'], [12, 'resources']], 100);
+        if (what === 'tools' || dice.chance(0.15)) world.redefine(dice.of(NOTED), dice);
+        if (what !== 'updated') return { what };
+        const uri = dice.weighted([[70, `${dice.of(RESOURCES)}${dice.below(3)}`], [15, `res://k${dice.zipf(5)}`], [15, `sub://${dice.below(3)}`]], 100);
+        world.bump(uri);
+        return { what, uri };
+    }
+
+    /** What many ask at once, for a moment; and now and then its caller writes in the middle of it. */
+    #joinTheHerd(op) {
+        const { run, dice } = this;
+        const { herd } = run;
+        if (this.isSlow || herd === undefined || herd.untilMs < now() || !dice.chance(0.3)) return false;
+        op.credential = herd.credential;
+        if (dice.chance(0.025 * run.phase.fire)) {
+            Object.assign(op, { session: herd.asked.session, era: herd.asked.era });
+            this.#tool(op, dice.of(dice.weighted(WRITES, WRITE_SUM)));
+            if (herd.asked.dataKey?.startsWith('k')) this.#aboutKey(op, herd.asked.dataKey);
+        } else {
+            Object.assign(op, herd.asked, { isOfHerd: true });
+        }
+        return true;
+    }
+    #leadAHerd(op) {
+        const { run, dice } = this;
+        if (this.isSlow || (run.herd?.untilMs ?? 0) > now() || !dice.chance(0.2)) return;
+        run.herd = { asked: askedOf(op), credential: op.credential, untilMs: now() + dice.between(5, 50) };
+        op.isOfHerd = true;
     }
 
     /** The next operation. */
@@ -64,22 +106,24 @@ export class Drawer {
         const op = { number, dice: new Dice(dice.below(2 ** 32)), credential, session: null, era: 'modern', verb: 'POST', path: '/mcp', method: undefined, name: '', rule: null, never: undefined };
         op.id = dice.of([String(number), `"${number}"`, `"op-${number}"`, `-${number}`]);
         let kind = dice.weighted(KINDS, KIND_SUM);
-        if (this.again && (kind === 'again' || dice.chance(this.isSlow ? 0.5 : 0.25))) {
+        if (this.#joinTheHerd(op)) {
+            kind = op.isOfHerd ? 'repeat' : 'herd';
+        } else if (this.again && (kind === 'again' || dice.chance(this.isSlow ? 0.5 : 0.25))) {
             // by the same caller, whose token may be another by now; seldom by anybody
             const isSame = dice.chance(0.97) && !(this.again.credential.isRefreshing && this.again.place === this.place && dice.chance(0.7));
             Object.assign(op, this.again, { credential: isSame ? this.again.credential : credential });
             kind = 'repeat';
         }
         if (kind === 'again') kind = 'tool';
-        if (kind !== 'repeat') {
+        if (kind !== 'repeat' && kind !== 'herd') {
             const form = dice.weighted([[45, 'modern'], [43, 'session'], [12, 'bare']], 100);
             if (form !== 'modern') op.era = 'legacy';
             if (form === 'session' || kind === 'delete') this.#enterSession(op);
             if (op.method === 'initialize') kind = 'initialize';
         }
         op.headers = [];
-        if (kind === 'tool') this.#tool(op, dice.of(TOOLS));
-        else if (kind === 'write') this.#tool(op, dice.of(WRITES));
+        if (kind === 'tool') this.#tool(op, dice.of(dice.weighted(TOOLS, TOOL_SUM)));
+        else if (kind === 'write') this.#tool(op, dice.of(dice.weighted(WRITES, WRITE_SUM)));
         else if (kind === 'resource') this.#resource(op);
         else if (kind === 'list') this.#list(op);
         else if (kind === 'ping' && op.era === 'modern') this.#list(op);
@@ -87,19 +131,20 @@ export class Drawer {
         else if (kind === 'notification') Object.assign(op, { method: undefined, isNotification: true });
         else if (kind === 'get') Object.assign(op, { verb: 'GET', era: 'legacy' });
         else if (kind === 'delete') Object.assign(op, { verb: 'DELETE', era: 'legacy' });
-        else if (kind === 'elsewhere') Object.assign(op, { path: dice.of(['/', '/mcp/x', '/other']), isElsewhere: true, elsewhereStatus: dice.of([200, 401, 403, 404]) });
+        else if (kind === 'elsewhere') Object.assign(op, { verb: dice.of(['GET', 'GET', 'POST']), path: dice.of(['/', '/mcp/x', '/other']), isElsewhere: true, elsewhereStatus: dice.of([200, 401, 403, 404]) });
         else if (kind === 'strange') Object.assign(op, { verb: dice.of(['PUT', 'OPTIONS']), session: null });
         if (kind === 'repeat') op.id = dice.of([String(number), `"op-${number}"`]);
         op.rule = op.method !== undefined && !(op.method === 'server/discover' && op.era === 'legacy') && op.verb === 'POST' && !op.isElsewhere ? ruleOf(phase, op.method, op.name) : null;
         this.#question(op);
-        if (op.rule !== null && dice.chance(0.7)) this.again = { question: op.question, session: op.session, era: op.era, method: op.method, name: op.name, dataKey: op.dataKey, args: op.args, language: op.language, extra: op.extra, credential: op.credential, place: this.place, echo: op.echo };
+        if (op.rule !== null && !op.isOfHerd && dice.chance(0.7)) this.again = { ...askedOf(op), credential: op.credential, place: this.place };
+        if (op.rule !== null) this.#leadAHerd(op);
         this.#format(op);
         if (this.again?.question === op.question) this.again.oddity = op.oddity;
         if (phase.origins.length > 0 && op.origin === undefined && dice.chance(0.1)) {
             op.origin = phase.origins[0];
             op.headers.push(['Origin', op.origin]);
         }
-        if (dice.chance(0.004)) op.leavesAfterMs = dice.below(12);
+        if (dice.chance(op.isWrite ? 0.12 : op.isOfHerd ? 0.02 : 0.004)) op.leavesAfterMs = dice.below(12);
         return op;
     }
 
@@ -119,14 +164,17 @@ export class Drawer {
 
     #tool(op, name) {
         const { dice } = this;
-        const key = dice.zipf(5);
         op.method = 'tools/call';
         op.name = name;
-        op.dataKey = `k${key}`;
-        op.isWrite = WRITES.includes(name);
-        op.args = [['key', `"k${key}"`], ['n', String(dice.chance(0.9) ? 1 : dice.below(3))]];
-        op.echo = `key=k${key} n=${op.args[1][1]}`;
-        this.#variants(op);
+        op.isWrite = WRITES.some(([, names]) => names.includes(name));
+        this.#aboutKey(op, `k${dice.zipf(5)}`);
+        if (/^(lag|frail)/.test(name)) this.#aboutKey(op, `k${dice.below(2)}`, '1');
+        else this.#variants(op);
+    }
+    #aboutKey(op, key, n = String(this.dice.chance(0.9) ? 1 : this.dice.below(3))) {
+        op.dataKey = key;
+        op.args = [['key', `"${key}"`], ['n', n]];
+        op.echo = `key=${key} n=${op.args[1][1]}`;
     }
     #resource(op) {
         const key = this.dice.below(3);
@@ -162,7 +210,7 @@ export class Drawer {
         const mirrors = new Map();
         let accept = 'application/json, text/event-stream';
         if (op.isElsewhere || op.verb === 'PUT' || op.verb === 'OPTIONS') {
-            op.body = op.verb === 'OPTIONS' ? '' : '{"a":1}';
+            op.body = op.verb === 'OPTIONS' || op.verb === 'GET' ? '' : '{"a":1}';
         } else if (op.verb !== 'POST') {
             op.body = '';
             accept = 'text/event-stream';
@@ -217,8 +265,16 @@ export class Drawer {
             op.never = 'header';
             break;
         case 'no-cache':
-            op.headers.push(['Cache-Control', 'no-cache']);
+        case 'no-store':
+            op.headers.push(dice.chance(0.2) && oddity === 'no-cache' ? ['Pragma', 'no-cache'] : ['Cache-Control', oddity]);
+            if (op.rule.isFirm) break;
             op.never = 'client-control';
+            op.isNotToBeKept = oddity === 'no-store';
+            break;
+        case 'only-if-cached':
+            if (op.rule.kind.startsWith('note')) break;
+            op.headers.push(['Cache-Control', oddity]);
+            op.isOnlyIfCached = !op.rule.isFirm;
             break;
         case 'accept':
             accept = 'text/event-stream';

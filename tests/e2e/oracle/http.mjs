@@ -7,10 +7,14 @@ export class Reader {
     #message = null;
     #left = 0; /* of the body by length; -1: chunked */
 
-    /** @param isResponse  a reply without a length and without chunks is a violation of the framing, a request without has no body */
-    constructor(isResponse, onMessage) {
+    /**
+     * @param isResponse  a reply without a length and without chunks is a violation of the framing, a request without has no body
+     * @param onPiece     called with the message whenever more of it is there, its end included, before it is whole
+     */
+    constructor(isResponse, onMessage, onPiece = () => {}) {
         this.isResponse = isResponse;
         this.onMessage = onMessage;
+        this.onPiece = onPiece;
     }
     get isIdle() { return this.#rest === '' && this.#message === null; }
 
@@ -18,7 +22,9 @@ export class Reader {
         this.#rest = this.#rest === '' ? piece : this.#rest + piece;
         for (;;) {
             if (this.#message === null && !this.#readHead()) return;
-            if (this.#left < 0 ? !this.#readChunks() : !this.#readLength()) return;
+            const isWhole = this.#left < 0 ? this.#readChunks() : this.#readLength();
+            this.onPiece(this.#message);
+            if (!isWhole) return;
             const message = this.#message;
             this.#message = null;
             this.onMessage(message);

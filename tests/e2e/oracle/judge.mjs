@@ -2,6 +2,8 @@
 // What may be a hit. Upstream and clients live in one thread, so everything that they see has one order (ticks), and a sentence such as "a client
 // had the whole 401 in hand before this question was sent" has no two meanings. Each doubt that the network leaves is given to the sidecar: an
 // objection here means that no order of events inside it could have made that answer right.
+import { EndsOf, NEVER } from './ends.mjs';
+import { Freshness } from './fresh.mjs';
 import { isPublic, lifetimeOf, privateScope } from './phases.mjs';
 import { now } from './world.mjs';
 
@@ -11,41 +13,9 @@ const SLACK_MS = 3;
 const COMMIT_MS = 250;
 /** A loop reads the wall clock once a turn. */
 const REAL_SLACK_MS = 50;
-const NEVER = -1;
-
-/** Ends of something: when the upstream sent the word (no exchange that it had before can count after it), and when a client had seen it. */
-class Ends {
-    #sent = [];
-    #seen = [];
-    #seenMs = [];
-    /** In the order in which they were seen. */
-    note(sentTick, seenTick) {
-        this.#sent.push(Math.max(sentTick, this.#sent.at(-1) ?? NEVER));
-        this.#seen.push(seenTick);
-        this.#seenMs.push(now());
-        if (this.#sent.length > 64) for (const list of [this.#sent, this.#seen, this.#seenMs]) list.splice(0, 32);
-    }
-    forgetSince(ms) {
-        const keep = this.#seenMs.filter((seenMs) => seenMs <= ms).length;
-        for (const list of [this.#sent, this.#seen, this.#seenMs]) list.length = keep;
-    }
-    /** The latest word that was seen before this tick. */
-    before(tick) {
-        for (let i = this.#seen.length - 1; i >= 0; i--) if (this.#seen[i] < tick) return this.#sent[i];
-        return NEVER;
-    }
-}
-
-class EndsOf {
-    #ends = new Map();
-    note(key, sentTick, seenTick) {
-        let ends = this.#ends.get(key);
-        if (ends === undefined) this.#ends.set(key, (ends = new Ends()));
-        ends.note(sentTick, seenTick);
-    }
-    before(key, tick) { return this.#ends.get(key)?.before(tick) ?? NEVER; }
-    forgetSince(ms) { for (const ends of this.#ends.values()) ends.forgetSince(ms); }
-}
+/** A fetch of which nobody saw the end is over for the sidecar soon after it is for the upstream. */
+const LAND_MS = 500;
+const ALL = 'all';
 
 /** Was somebody certainly let in before, and not turned away since? */
 class Standing {
@@ -84,12 +54,15 @@ export class Judge {
     #ended = new EndsOf(); // sessions, of one principal or of all
     #withdrawn = new EndsOf(); // in-band refusals
     #unshared = new EndsOf(); // public questions that got a private answer
-    #challenged = new Ends();
+    #challenged = new EndsOf();
     #letIn = new Map();
     /** Where an answer should lie -> the last exchange of which the sidecar said that it was stored. */
     #stored = new Map();
 
-    constructor(phase) { this.phase = phase; }
+    constructor(phase) {
+        this.phase = phase;
+        this.fresh = new Freshness(phase);
+    }
 
     // ---- what happens -------------------------------------------------------------------------------------------------------
 
@@ -115,9 +88,15 @@ export class Judge {
         else if (!(alive.call?.tick > x.tick)) alive.call = proof;
     }
 
+    /** The upstream got a request that may change something. */
+    writeArrived(x) {
+        if (this.#standings(x)[0].wasLetInBefore(x)) this.fresh.writeArrived(x.op, x.tick);
+    }
+
     /** The sidecar was killed: its proofs are gone, and so may be what it was told last. */
     killed(tick, ms) {
         this.bornTick = tick;
+        this.fresh.born(tick);
         this.#letIn.clear();
         this.#killed.forgetSince(ms - COMMIT_MS);
         this.#ended.forgetSince(ms - COMMIT_MS);
@@ -129,7 +108,7 @@ export class Judge {
         const { sentTick, seenTick, credential } = x;
         const principal = credential.principal(this.phase);
         const [ofCaller, inSession] = this.#standings(x);
-        if (x.status === 401 || x.status === 403) this.#challenged.note(sentTick, seenTick);
+        if (x.status === 401 || x.status === 403) this.#challenged.note(ALL, sentTick, seenTick);
         // all who are nobody look alike: what one of them is refused for his Origin is no word on the others
         if (x.status === 401 || (x.status === 403 && !(credential.isAnonymous && x.op.origin !== undefined))) {
             this.#refused.note(credential.index, sentTick, seenTick);
@@ -147,8 +126,15 @@ export class Judge {
         if (isMiss && x.status === 200 && (x.content === 'isError' || x.content === 'error')) this.#withdrawn.note(grantKey(x), sentTick, seenTick);
         if (x.content !== 'result' || x.rule === null || x.rule === undefined) return;
         // asked after the public one was there, so the server's newer word
-        if (isMiss && !isPublic(x.rule, x)) this.#unshared.note(this.#publicPlace(x), x.op.tick, seenTick);
+        // (of a tool it may lie elsewhere too: under the definition that others know)
+        if (isMiss && !isPublic(x.rule, x) && x.method !== 'tools/call') this.#unshared.note(this.#publicPlace(x), x.op.tick, seenTick);
         if (isStored) this.#stored.set(isPublic(x.rule, x) ? this.#publicPlace(x) : this.#privatePlace(x), x);
+    }
+
+    /** It came from the store: from now on it is known to lie there, and to grow old. */
+    known(x, tick) {
+        x.seenTick ??= tick;
+        x.seenMs ??= now();
     }
 
     /** Of the caller, and of his session. */
@@ -173,22 +159,26 @@ export class Judge {
     #askedWrongly(op) {
         if (op.rule === null || op.rule === undefined) return ['kind', 'nothing of this kind may be kept'];
         if (op.never) return [op.never, `the request has what makes it a question for the upstream (${op.never})`];
-        if (op.credential.hasExpired(op.realMs - REAL_SLACK_MS)) return ['expired', `the token says exp ${op.credential.expS}`];
+        if (op.isVetoed) return ['vetoed', 'the server says that the tool changes something'];
         return null;
+    }
+    #hasExpired(op) {
+        return op.credential.hasExpired(op.realMs - REAL_SLACK_MS) ? ['expired', `the token says exp ${op.credential.expS}`] : null;
     }
 
     /** Of callers without credentials and session the upstream may want nothing: until it was seen to challenge anybody they prove nothing, and get what one of
      *  them fetched. */
     #isFree(op, x) {
         const { credential, session } = op;
-        if (!credential.isAnonymous || session || this.#challenged.before(op.tick) !== NEVER) return false;
+        if (!credential.isAnonymous || session || this.#challenged.before(ALL, op.tick) !== NEVER) return false;
         return x === undefined || x.credential.isAnonymous;
     }
 
-    /** Would the upstream still talk to this caller about this (and what exchange x brought), as far as a sidecar can know? */
-    admission(op, x) {
+    /** Would the upstream still talk to this caller about this (and what exchange x brought), as far as a sidecar can know? @param moreMs  of life without a sign of it */
+    admission(op, x, moreMs = 0) {
         const { credential, session } = op;
-        const { leaseMs, grantMs } = this.phase;
+        const { grantMs } = this.phase;
+        const leaseMs = this.phase.leaseMs + moreMs;
         op.decided = { tick: op.tick, ms: op.ms }; // at the earliest
         if (this.#isFree(op, x)) return null;
 
@@ -203,7 +193,7 @@ export class Judge {
         const { tick } = op.decided;
 
         const refused = Math.max(this.#refused.before(credential.index, tick), this.bornTick);
-        const ended = session ? Math.max(this.#ended.before(`${credential.principal(this.phase)} ${session.id}`, tick), this.#ended.before(`* ${session.id}`, tick)) : NEVER;
+        const ended = this.#endOf(op, tick);
         const proofs = [alive?.call, alive?.probe, alive?.probeBefore].filter(Boolean);
         if (proofs.length === 0) return ['unproven', 'the upstream never accepted this caller (and session)'];
         const standing = proofs.filter((proof) => proof.tick > refused);
@@ -211,49 +201,89 @@ export class Judge {
         const living = standing.filter((proof) => proof.tick > ended);
         if (living.length === 0) return ['session-end', `last accepted at ${Math.max(...standing.map((proof) => proof.tick))}, the session ended at ${ended}`];
 
+        const lapsed = living.some(isFresh) ? null : ['lease', `last accepted ${Math.round(op.ms - Math.max(...living.map((proof) => proof.ms)))} ms before`];
+        // what an error shows needs no grant
+        if (x?.content === 'isError') return lapsed;
         const granted = this.#granted.get(grantKey(op));
         const withdrawn = this.#withdrawn.before(grantKey(op), tick);
         if (granted === undefined) return ['ungranted', 'never a result for this method and name'];
         if (granted.tick <= refused) return ['ungranted', `last result at ${granted.tick}, refused (or born) at ${refused}`];
         if (granted.tick <= withdrawn) return ['withdrawn', `last result at ${granted.tick}, refused in band at ${withdrawn}`];
         if (granted.ms < op.ms - grantMs - SLACK_MS) return ['grant', `last result ${Math.round(op.ms - granted.ms)} ms before`];
-        if (!living.some(isFresh)) return ['lease', `last accepted ${Math.round(op.ms - Math.max(...living.map((proof) => proof.ms)))} ms before`];
-        return null;
+        return lapsed;
     }
 
-    /** May the answer of exchange x be this one's? null, or [word, text]. */
-    objection(op, x) {
-        const wrongly = this.#askedWrongly(op);
+    /** May the answer of exchange x come from the store for this question? null, or [word, text]. @param how  'fresh', 'stale' (and it says so), or 'stand-in' for want of another */
+    objection(op, x, how = 'fresh') {
+        const wrongly = this.#askedWrongly(op) ?? this.#hasExpired(op);
         if (wrongly) return wrongly;
-        if (x.content !== 'result') return ['content', `what was sent was no result: ${x.content} ${x.status}`];
-        if (x.mayNotBeKept !== undefined) return ['kept', `the upstream said ${x.mayNotBeKept}`];
-        if (x.question !== op.question) return ['question', `it answers ${x.question}`];
+        const isNegative = x.content === 'isError' && op.rule.negativeMs > 0;
+        if (x.content !== 'result' && !isNegative) return ['content', `what was sent was no result: ${x.content} ${x.status}`];
+        if (x.fault !== undefined) return ['content', `it broke off: ${x.fault}`];
+        if (x.mayNotBeKept !== undefined) return ['kept', `the upstream or who asked said ${x.mayNotBeKept}`];
+        const foreign = this.#isForeign(op, x);
+        if (foreign) return foreign;
         const { credential, session } = op;
         const principal = credential.principal(this.phase);
         const isShared = isPublic(op.rule, x);
-        const scope = isShared ? 'public' : privateScope(op.rule, op.era);
-        if (!isShared && x.credential.principal(this.phase) !== principal) return ['caller', `it is ${x.credential.name}'s alone`];
-        if (!isShared && credential.isAnonymous && !this.phase.shared) return ['nobody', 'a private answer for a caller who is nobody'];
-        if (scope === 'session' && sessionOf(x) !== sessionOf(op)) return ['session', `it is of session ${sessionOf(x)}`];
-        if (scope !== 'session' && clientOf(x) !== clientOf(op)) return ['client', `it was for a client that said ${clientOf(x)}`];
-        const refusal = this.admission(op, x);
+        const refusal = this.admission(op, x, how === 'stand-in' ? op.rule.standInMs : 0);
+        // known to have failed before: decided after that
+        if (how === 'stand-in' && op.exchange?.endTick > op.decided.tick) op.decided = { tick: op.exchange.endTick, ms: op.decided.ms };
         const { tick, ms } = op.decided;
-        const lifetimeMs = lifetimeOf(op.rule, x);
+        // what somebody else fetched meanwhile is good without the policy's leave
+        const lifetimeMs = lifetimeOf(op.rule, x) + (how === 'fresh' || isNegative ? 0 : how === 'stale' ? op.rule.graceMs : op.rule.standInMs);
+        if (how === 'stale' && (op.rule.graceMs === 0 || isNegative)) return ['grace', 'the policy gives no grace'];
+        if (how === 'stand-in' && isNegative) return ['stand-in', 'an error stands in for an error'];
         if (x.seenMs !== undefined && ms - x.seenMs > lifetimeMs + SLACK_MS) return ['age', `it is ${Math.round(ms - x.seenMs)} ms old and lives ${lifetimeMs}`];
+        const purged = this.fresh.purged(op, x, tick) ?? this.fresh.outdated(op, x);
+        if (purged) return purged;
+        const soft = how === 'fresh' ? this.fresh.softPurged(op, x, tick) : null;
+        if (soft) return [`soft ${soft[0]}`, `${soft[1]}, which is not said`];
         if (refusal && refusal[0] !== 'lease') return refusal;
         if (!isShared && x.tick <= this.#killed.before(principal, tick)) return ['killed', `fetched at ${x.tick}, the caller was refused at ${this.#killed.before(principal, tick)}`];
-        if (scope === 'session' && session) {
-            const ended = Math.max(this.#ended.before(`${principal} ${session.id}`, tick), this.#ended.before(`* ${session.id}`, tick));
+        if (!isShared && privateScope(op.rule, op.era) === 'session' && session) {
+            const ended = this.#endOf(op, tick);
             if (x.tick <= ended) return ['killed-session', `fetched at ${x.tick}, the session ended at ${ended}`];
         }
         if (isShared && x.seenTick !== undefined && x.seenTick < this.#unshared.before(this.#publicPlace(op), tick)) return ['unshared', 'a private answer to the same question came since'];
         return refusal;
     }
 
+    /** Another question, another caller, another session. */
+    #isForeign(op, x) {
+        if (x.question !== op.question) return ['question', `it answers ${x.question}`];
+        const isShared = isPublic(op.rule, x);
+        if (!isShared && x.credential.principal(this.phase) !== op.credential.principal(this.phase)) return ['caller', `it is ${x.credential.name}'s alone`];
+        if (!isShared && op.credential.isAnonymous && !this.phase.shared) return ['nobody', 'a private answer for a caller who is nobody'];
+        if (!isShared && privateScope(op.rule, op.era) === 'session') return sessionOf(x) === sessionOf(op) ? null : ['session', `it is of session ${sessionOf(x)}`];
+        return clientOf(x) === clientOf(op) ? null : ['client', `it was for a client that said ${clientOf(x)}`];
+    }
+    #endOf({ credential, session }, tick) {
+        return session ? Math.max(this.#ended.before(`${credential.principal(this.phase)} ${session.id}`, tick), this.#ended.before(`* ${session.id}`, tick)) : NEVER;
+    }
+
+    /** May this one have what exchange x brings, because it was under way when he asked, for the same caller? null, or [word, text]. */
+    objectionToSharing(op, x) {
+        const wrongly = this.#askedWrongly(op);
+        if (wrongly) return wrongly;
+        if (!['result', 'isError', 'error'].includes(x.content) || x.fault !== undefined) return ['content', `what was sent was no answer: ${x.fault ?? x.content} ${x.status}`];
+        if (x.mayNotBeKept !== undefined) return ['kept', `the upstream or who asked said ${x.mayNotBeKept}`];
+        if (x.credential !== op.credential) return ['caller', `it is ${x.credential.name}'s`];
+        const foreign = this.#isForeign(op, x);
+        if (foreign) return foreign;
+        if (x.seenTick < op.tick || x.sentMs < op.ms - LAND_MS) return ['over', `it was over at ${x.seenTick ?? x.sentTick}, and asked for at ${op.tick}`];
+        const refused = this.#refused.before(op.credential.index, op.tick);
+        if (x.tick <= refused) return ['revoked', `asked upstream at ${x.tick}, the caller was refused at ${refused}`];
+        const ended = this.#endOf(op, op.tick);
+        if (op.session && x.tick <= ended) return ['session-end', `asked upstream at ${x.tick}, the session ended at ${ended}`];
+        if (this.#hasExpired(op) && !x.credential.hasExpired(x.op.realMs)) return ['expired', `asked before the token ran out, at ${op.credential.expS}`];
+        return this.fresh.purged(op, x, op.tick) ?? this.fresh.outdated(op, x);
+    }
+
     /** What the store should hold for a question: the exchange that was kept before it and is surely still fresh, or undefined. */
     expected(op) {
         if (op.rule === null || op.rule === undefined) return undefined;
-        const isFresh = (x) => x !== undefined && x.seenTick < op.tick && op.ms - x.sentMs < lifetimeOf(op.rule, x) - 20;
+        const isFresh = (x) => x !== undefined && x.seenTick < op.tick && op.ms - x.sentMs < lifetimeOf(op.rule, x) * 0.9 - 20;
         const own = this.#stored.get(this.#privatePlace(op));
         if (isFresh(own)) return own;
         const shared = this.#stored.get(this.#publicPlace(op));

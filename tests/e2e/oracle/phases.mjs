@@ -1,8 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // The policies of a run, one phase each, and what they allow: the oracle's own reading of docs/policy.md, made without a look at the sidecar's.
 
-/** Lifetimes in ms. Tools by the beginning of their name, resources by that of their URI. */
-const LIFETIMES = { pub: 1200, prin: 2500, sess: 3000, mine: 2000, open: 1500, cap: 2000 };
+/** In ms. Tools by the beginning of their name, resources by that of their URI. */
+const LIFETIMES = { pub: 1200, prin: 2500, sess: 3000, mine: 2000, open: 1500, cap: 2000, lag: 60, lagpub: 80, frail: 40, frailpub: 60, neg: 1500, note: 2500, notepub: 2000, firm: 2000 };
+const GRACES = { lag: 1500, lagpub: 1200, open: 500 };
+const STAND_INS = { frail: 2500, frailpub: 2500, lagpub: 600 };
+const NEGATIVE_MS = 400;
+const TIMEOUT_MS = 250;
+
+/** Every tool that a client may call, by the beginning of its name. */
+export const TOOLS = [
+    [18, ['pub_a', 'pub_b']], [22, ['prin_a', 'prin_b']], [24, ['sess_a', 'sess_b']], [2, ['off_a']], [12, ['lag_a', 'lag_b']], [12, ['lagpub_a', 'lagpub_b']], [3, ['neg_a']],
+    [4, ['note_a', 'note_b']], [3, ['notepub_a', 'notepub_b']], [2, ['firm_a']],
+    [12, [...'abcdef'].flatMap((letter) => [`frail_${letter}`, `frailpub_${letter}`])],
+];
+/** Those whose definition and annotations change. */
+export const NOTED = TOOLS.flatMap(([, names]) => names).filter((name) => name.startsWith('note'));
+export const WRITES = [[40, ['write_a']], [15, ['other_a']], [30, ['write_tag']], [15, ['write_wide']]];
 
 /**
  * claims       identity.claims: [iss, sub]
@@ -12,9 +26,10 @@ const LIFETIMES = { pub: 1200, prin: 2500, sess: 3000, mine: 2000, open: 1500, c
  * kills        how often the sidecar is killed and started again on its store
  * stretch      how many times longer everything lives
  * slowPaceMs   how long agents that ask seldom wait between two calls
+ * fire         how many times as often something breaks, is written, purged or told of
  */
 const phase = (name, options = {}) => ({
-    name, leaseMs: 60_000, grantMs: 3_600_000, probe: true, claims: false, shared: false, openShare: 0, origins: [], kills: 0, threads: 1, stretch: 1, slowPaceMs: [5, 120], ...options,
+    name, leaseMs: 60_000, grantMs: 3_600_000, probe: true, claims: false, shared: false, openShare: 0, origins: [], kills: 0, threads: 1, stretch: 1, slowPaceMs: [5, 120], fire: 1, ...options,
 });
 
 export const PHASES = [
@@ -27,10 +42,12 @@ export const PHASES = [
     phase('nobody', { openShare: 0.7, leaseMs: 400, origins: ['https://app.example'] }),
     phase('restart', { kills: 3, claims: true, stretch: 6 }),
     phase('threads', { threads: 2, leaseMs: 120, claims: true, origins: ['https://app.example'] }),
+    phase('fire', { threads: 2, fire: 4 }),
 ];
 
 export function policyText(phase) {
     const lives = (kind) => `${LIFETIMES[kind] * phase.stretch}ms`;
+    const after = (kind) => [['grace', GRACES[kind]], ['stale_if_error', STAND_INS[kind]]].filter(([, ms]) => ms !== undefined).map(([key, ms]) => `, ${key}: ${ms * phase.stretch}ms`).join('');
     return `version: 1
 identity:
   headers: [authorization, x-api-key]
@@ -40,39 +57,53 @@ identity:
   anonymous: ${phase.shared ? 'shared' : 'nobody'}
 ${phase.claims ? '  claims: [iss, sub]\n' : ''}defaults: { lists: ${lives('cap')}, resources: ${lives('cap')} }
 tools:
-  - { name: "pub_*", ttl: ${lives('pub')}, scope: public }
-  - { name: "prin_*", ttl: ${lives('prin')}, scope: principal }
+  - { name: "pub_*", ttl: ${lives('pub')}, scope: public, tags: ["k:{/key}"] }
+  - { name: "prin_*", ttl: ${lives('prin')}, scope: principal, tags: ["k:{/key}", prin], resource: "res://{/key}" }
   - { name: "sess_*", ttl: ${lives('sess')} }
   - { name: "off_*", ttl: off }
+  - { name: "lag_*", ttl: ${lives('lag')}${after('lag')}, scope: principal, tags: ["k:{/key}"] }
+  - { name: "lagpub_*", ttl: ${lives('lagpub')}${after('lagpub')}, scope: public, tags: ["k:{/key}"] }
+  - { name: "frail_*", ttl: ${lives('frail')}${after('frail')}, scope: principal, timeout: ${TIMEOUT_MS}ms }
+  - { name: "frailpub_*", ttl: ${lives('frailpub')}${after('frailpub')}, scope: public, timeout: ${TIMEOUT_MS}ms, tags: ["k:{/key}"] }
+  - { name: "neg_*", ttl: ${lives('neg')}, scope: principal, negative_ttl: ${NEGATIVE_MS}ms }
+  - { name: "note_*", ttl: ${lives('note')}, scope: principal }
+  - { name: "notepub_*", ttl: ${lives('notepub')}, scope: public }
+  - { name: "firm_*", ttl: ${lives('firm')}, scope: principal, client_control: false }
+  - { name: "write_tag", class: write, invalidates: ["k:{/key}"] }
+  - { name: "write_wide", class: write, invalidates: [prin, open, "dyn:{/key}"] }
   - { name: "write_*", class: write }
 resources:
   - { uri: "rule://mine/**", ttl: ${lives('mine')}, scope: principal }
-  - { uri: "rule://open/**", ttl: ${lives('open')}, scope: public }
+  - { uri: "rule://open/**", ttl: ${lives('open')}${after('open')}, scope: public, tags: [open] }
 `;
 }
 
-/** What the policy says of a kind of question: scope it grants ('session' where it says nothing), whether a rule narrows it, its lifetime. */
+const KINDS_OF_TOOLS = {
+    pub: { scope: 'public' }, prin: { scope: 'principal' }, sess: { scope: 'session' }, lag: { scope: 'principal' }, lagpub: { scope: 'public' }, frail: { scope: 'principal', timeoutMs: TIMEOUT_MS },
+    frailpub: { scope: 'public', timeoutMs: TIMEOUT_MS }, neg: { scope: 'principal', negativeMs: NEGATIVE_MS }, note: { scope: 'principal' }, notepub: { scope: 'public' }, firm: { scope: 'principal', isFirm: true },
+};
+const LISTS = ['tools/list', 'prompts/list', 'resources/list', 'resources/templates/list', 'server/discover'];
+const kindOfTool = (name) => name.slice(0, name.indexOf('_'));
+
+/** What the policy says of a kind of question: scope it grants ('session' where it says nothing), whether a rule narrows it, its lifetime and what may come after it. */
 export function ruleOf(phase, method, name) {
-    const rule = (kind, more) => ({ ...more, ttlMs: LIFETIMES[kind] * phase.stretch });
+    const rule = (kind, more) => ({ ...more, kind, ttlMs: LIFETIMES[kind] * phase.stretch, graceMs: (GRACES[kind] ?? 0) * phase.stretch, standInMs: (STAND_INS[kind] ?? 0) * phase.stretch });
     if (method === 'tools/call') {
-        const kind = name.slice(0, name.indexOf('_'));
-        if (kind === 'pub') return rule('pub', { scope: 'public' });
-        if (kind === 'prin') return rule('prin', { scope: 'principal' });
-        if (kind === 'sess') return rule('sess', { scope: 'session' });
-        return null;
+        const kind = kindOfTool(name);
+        return KINDS_OF_TOOLS[kind] === undefined ? null : rule(kind, KINDS_OF_TOOLS[kind]);
     }
     if (method === 'resources/read') {
         if (name.startsWith('rule://mine/')) return rule('mine', { scope: 'principal', isNarrowed: true });
         if (name.startsWith('rule://open/')) return rule('open', { scope: 'public' });
         return rule('cap', { scope: 'session', isHinted: true });
     }
-    if (['tools/list', 'prompts/list', 'resources/list', 'resources/templates/list', 'server/discover'].includes(method)) return rule('cap', { scope: 'session', isHinted: true });
+    if (LISTS.includes(method)) return rule('cap', { scope: 'session', isHinted: true });
     return null;
 }
 
-/** May everybody read this answer? By the operator's word, or by the server's own on methods that carry it; `private` always narrows. */
+/** May everybody read this answer? By the operator's word, or by the server's own on methods that carry it; `private` always narrows. Errors are nobody else's. */
 export function isPublic(rule, exchange) {
-    if (exchange.saysPrivate) return false;
+    if (exchange.saysPrivate || exchange.content !== 'result') return false;
     if (exchange.era === 'legacy') return rule.scope === 'public';
     if (exchange.method === 'tools/call') return rule.scope === 'public' && exchange.cacheScope !== 'private';
     return !rule.isNarrowed && exchange.cacheScope === 'public' && (rule.scope === 'public' || exchange.hintMs > 0);
@@ -82,5 +113,26 @@ export function isPublic(rule, exchange) {
 export const privateScope = (rule, era) => (era === 'legacy' && rule.scope !== 'principal' ? 'session' : 'principal');
 
 export function lifetimeOf(rule, exchange) {
-    return rule.isHinted && exchange.era === 'modern' ? Math.min(rule.ttlMs, exchange.hintMs ?? 0) : rule.ttlMs;
+    if (exchange.content === 'isError') return rule.negativeMs ?? 0;
+    const hintsCount = exchange.era === 'modern' && exchange.method !== 'tools/call';
+    return hintsCount ? Math.min(rule.ttlMs, exchange.hintMs ?? 0) : rule.ttlMs;
+}
+
+/** What purges an answer, as far as the question tells: a word for each. */
+export function subjectsOf({ method, name, dataKey, rule }) {
+    const subjects = ['all'];
+    if (method === 'tools/call') subjects.push(`tool ${name}`);
+    else if (method === 'resources/read') subjects.push(`uri ${name}`, 'reads');
+    else subjects.push(`list ${method}`);
+    if (['pub', 'prin', 'lag', 'lagpub', 'frailpub'].includes(rule?.kind)) subjects.push(`tag k:${dataKey}`);
+    if (rule?.kind === 'prin') subjects.push('tag prin', `uri res://${dataKey}`);
+    if (rule?.kind === 'open') subjects.push('tag open');
+    return subjects;
+}
+
+/** The tags that a write invalidates. */
+export function invalidatedBy({ name, dataKey }) {
+    if (name === 'write_tag') return [`tag k:${dataKey}`];
+    if (name === 'write_wide') return ['tag prin', 'tag open', `tag dyn:${dataKey}`];
+    return [];
 }

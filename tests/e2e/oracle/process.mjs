@@ -46,7 +46,9 @@ export class Process {
         const { binary, upstream, flags, level } = this.settings;
         // how fast one caller may store is shown elsewhere
         const rate = this.knows('--insert-rate') ? ['--insert-rate', '100000'] : [];
-        const args = ['serve', '--listen', `127.0.0.1:${this.port}`, '--upstream', upstream, '--policy', path.join(this.dir, 'policy.yaml'), '--store', path.join(this.dir, 'store'), '--store-size', '64MiB', '--log-level', level, ...rate, ...flags];
+        if (this.knows('--admin')) this.adminPath = path.join(this.dir, 'admin.sock');
+        const admin = this.adminPath === undefined ? [] : ['--admin', `unix:${this.adminPath}`];
+        const args = ['serve', '--listen', `127.0.0.1:${this.port}`, '--upstream', upstream, '--policy', path.join(this.dir, 'policy.yaml'), '--store', path.join(this.dir, 'store'), '--store-size', '64MiB', '--log-level', level, ...rate, ...admin, ...flags];
         const child = spawn(binary, args, { stdio: ['ignore', 'ignore', 'pipe'] });
         this.child = child;
         alive.add(child);

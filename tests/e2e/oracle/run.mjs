@@ -2,9 +2,11 @@
 // One phase: a world, a policy, a sidecar and its clients, from a seed. It counts, remembers the last events, and tells of what must not be.
 import { sleep } from '../lib/wait.mjs';
 import { Client } from './client.mjs';
-import { seedOf } from './dice.mjs';
+import { Dice, seedOf } from './dice.mjs';
 import { Drawer } from './draw.mjs';
 import { Judge } from './judge.mjs';
+import { Listener } from './listener.mjs';
+import { Operator } from './operator.mjs';
 import { policyText } from './phases.mjs';
 import { Process } from './process.mjs';
 import { Upstream } from './upstream.mjs';
@@ -12,10 +14,12 @@ import { World, now } from './world.mjs';
 
 const FAST = 48;
 const SLOW = 16;
+const LISTENERS = 4;
 const REMEMBERED = 60_000;
 const TOLD = 60;
 const VIOLATIONS_MAX = 5;
 const ANSWER_WITHIN_MS = 20_000;
+const NOTICE = /"notice":(\d+)\}/g;
 /** What lapses with time must get its time, also on a fast machine. */
 const OPS_PER_MS = 3.5;
 
@@ -26,12 +30,16 @@ export class Run {
     violations = [];
     isUp = false;
     isStopped = false;
+    isOver = false;
+    /** What many ask at this moment: {asked, credential, untilMs}. */
+    herd = undefined;
     drawn = 0;
     done = 0;
     #tick = 0;
     #notes = new Array(REMEMBERED);
     #noted = 0;
     #open;
+    #own = 10_000_000;
 
     constructor(phase, { ops, seed, binary, tolerated = [], level = 'warn', threads = phase.threads }) {
         Object.assign(this, { phase, ops, seed, binary, tolerated, level, threads });
@@ -41,14 +49,14 @@ export class Run {
 
     clock() { return (this.#tick += 1); }
     count(what, n) { this.counts.set(what, (this.counts.get(what) ?? 0) + n); }
-    note(asked, text) { this.#notes[this.#noted++ % REMEMBERED] = { tick: this.#tick, ms: now(), credential: asked.credential, session: asked.session, text }; }
+    note(asked, text) { this.#notes[this.#noted++ % REMEMBERED] = { tick: this.#tick, ms: now(), credential: asked.credential, session: asked.session, question: asked.question, text }; }
 
-    /** What happened lately around this principal or this session, one line each. */
+    /** What happened lately around this principal, this session or this question, one line each. */
     #story(asked) {
         const story = [];
         for (let i = this.#noted - 1; i >= 0 && i > this.#noted - REMEMBERED && story.length < TOLD; i--) {
-            const { tick, ms, credential, session, text } = this.#notes[i % REMEMBERED];
-            if (credential.principal(this.phase) !== asked.credential.principal(this.phase) && !(asked.session && session === asked.session)) continue;
+            const { tick, ms, credential, session, question, text } = this.#notes[i % REMEMBERED];
+            if (credential.principal(this.phase) !== asked.credential.principal(this.phase) && !(asked.session && session === asked.session) && !(asked.question && question === asked.question)) continue;
             story.unshift(`    ${tick} ${ms.toFixed(1)} ${credential.name}${session ? ` ${session.id}` : ''}: ${text}`);
         }
         return story;
@@ -75,6 +83,36 @@ export class Run {
         return this.drawn;
     }
     judged() { this.done += 1; }
+    /** A number for what is no operation of the plan. */
+    nextOfOwn() { return (this.#own += 1); }
+
+    // ---- what changes upstream, and who hears of it -------------------------------------------------------------------------
+
+    announce(news) { this.upstream.announce(news); }
+
+    /** More of a reply is there: what is in it is known. */
+    hear(message, op) {
+        if (op?.isWrite && op.exchange?.sentTick !== undefined && !op.isHeadSeen && !op.hasLeft) {
+            op.isHeadSeen = true;
+            this.judge.fresh.writeSeen(op, op.exchange.sentTick, this.clock(), [], 'began to be answered');
+        }
+        NOTICE.lastIndex = message.heardUntil ?? 0;
+        for (let found = NOTICE.exec(message.body); found !== null; found = NOTICE.exec(message.body)) {
+            message.heardUntil = NOTICE.lastIndex;
+            const notice = this.upstream.notices.get(Number(found[1]));
+            if (notice === undefined) continue;
+            this.count('heard', 1);
+            const tick = this.clock();
+            const why = `notification ${found[1]} was heard at ${tick}`;
+            this.judge.fresh.purge(notice.hard, notice.sentTick, tick, why);
+            this.judge.fresh.purge(notice.soft, notice.sentTick, tick, why, true);
+        }
+    }
+
+    /** A write whose client left is over upstream. */
+    writeLeft(op) {
+        this.judge.fresh.writeLeft(op, () => this.isUp && op.process === this.process, () => this.clock());
+    }
 
     /** Waits while the run is ahead of its time. */
     async pace() {
@@ -91,7 +129,7 @@ export class Run {
         this.#down();
         try {
             await this.process.end('SIGKILL');
-            for (const client of this.clients) client.cut();
+            for (const client of [...this.clients, ...this.listeners]) client.cut();
             this.judge.killed(this.clock(), killedMs);
             await this.process.launch();
             this.process = Object.assign(Object.create(Object.getPrototypeOf(this.process)), this.process); // another process, for those who compare
@@ -123,7 +161,13 @@ export class Run {
             this.clients = Array.from({ length: FAST + SLOW }, (_, i) => new Client(this, new Drawer(this, seedOf(this.seed, this.phase.name, i), i >= FAST, i)));
             const house = setInterval(() => this.#keepHouse(), 1000);
             const progress = setInterval(() => onProgress(this, now() - this.beganMs), 5000);
+            this.listeners = Array.from({ length: LISTENERS * Math.ceil(this.phase.fire / 2) }, (_, i) => new Listener(this, new Dice(seedOf(this.seed, this.phase.name, 'listener', i))));
+            const others = [...this.listeners, ...(this.process.adminPath === undefined ? [] : [new Operator(this, new Dice(seedOf(this.seed, this.phase.name, 'operator')))])];
+            const goingOn = others.map((other) => other.go());
             await Promise.all(this.clients.map((client) => client.go()));
+            this.isOver = true;
+            for (const listener of this.listeners) listener.cut();
+            await Promise.all(goingOn);
             clearInterval(house);
             clearInterval(progress);
             this.tookMs = now() - this.beganMs;

@@ -2,6 +2,7 @@
 // What is true upstream at this moment: who is welcome, which sessions live, who may use what, which version the data has. It changes when a
 // client's plan says so; everything that lasts for a while is a time until which it does, so there are no timers.
 import { Dice } from './dice.mjs';
+import { NOTED } from './phases.mjs';
 
 export const now = () => performance.now();
 const base64url = (text) => Buffer.from(text).toString('base64url');
@@ -45,6 +46,10 @@ export class World {
     versions = new Map();
     /** URI -> whether it is everybody's now */
     flips = new Map();
+    /** tool -> {until, how: 'status' | 'reset' | 'truncate' | 'hang'} */
+    broken = new Map();
+    /** tool -> {number, annotation: 'none' | 'reads' | 'veto', text}; what tools/list says */
+    definitions = new Map();
     isOpen = false;
     #users = 0;
     #sessionCount = 0;
@@ -53,6 +58,7 @@ export class World {
         this.dice = new Dice(seed);
         this.phase = phase;
         this.isOpen = phase.openShare > 0;
+        for (const name of NOTED) this.redefine(name, this.dice);
         const place = (...given) => this.places.push(this.add(...given));
         const bearer = (token) => [['authorization', `Bearer ${token}`]];
         place('nobody', []);
@@ -124,6 +130,14 @@ export class World {
         if (dice.chance(0.3)) session.gone = true;
         else session.goneUntil = now() + dice.between(20, 200);
     }
+    breakDown(tool, dice) {
+        this.broken.set(tool, { until: now() + dice.between(40, 250), how: dice.of(['status', 'status', 'reset', 'truncate', 'hang']) });
+    }
+    redefine(tool, dice) {
+        const number = (this.definitions.get(tool)?.number ?? 0) + 1;
+        const [annotation, text] = dice.of([['none', ''], ['none', '{}'], ['reads', '{"readOnlyHint":true}'], ['reads', '{"readOnlyHint":true,"destructiveHint":true}'], ['veto', '{"readOnlyHint":false}'], ['veto', '{"destructiveHint":true}']]);
+        this.definitions.set(tool, { number, annotation, text });
+    }
     bump(key) { this.versions.set(key, (this.versions.get(key) ?? 0) + 1); }
     flip(uri) { this.flips.set(uri, !this.isEverybodys(uri)); }
 
@@ -131,6 +145,10 @@ export class World {
 
     versionOf(key) { return this.versions.get(key) ?? 0; }
     isEverybodys(uri) { return this.flips.get(uri) ?? true; }
+    failureOf(tool) {
+        const failure = this.broken.get(tool);
+        return failure === undefined || failure.until <= now() ? undefined : failure.how;
+    }
     isGone(session) { return session === undefined || session.gone || session.goneUntil > now(); }
 
     /** The status with which the upstream turns this caller away, or 0. */
