@@ -196,6 +196,15 @@ static void *run(void *arg)
 
     flow_free(loop->flow);
     h2o_multithread_unregister_receiver(loop->ctx.queue, &loop->stop_receiver);
+    /* here: buffers of libh2o's sockets point into the memory of the thread that made them, which goes with it. A loop whose connections would not end keeps its
+     * context: its memory is still referenced */
+    if (loop->connections.count == 0) {
+        h2o_loop_t *evloop = loop->ctx.loop;
+
+        h2o_context_dispose(&loop->ctx);
+        /* closed sockets are freed by the next turn */
+        h2o_evloop_run(evloop, 0);
+    }
     return NULL;
 }
 
@@ -397,14 +406,6 @@ void listener_free(struct listener *l)
     if (l == NULL)
         return;
     for (size_t i = 0; i != l->options.threads; ++i) {
-        /* a loop whose connections would not end keeps its context: its memory is still referenced */
-        if (l->loops[i].is_started && l->loops[i].connections.count == 0) {
-            h2o_loop_t *evloop = l->loops[i].ctx.loop;
-
-            h2o_context_dispose(&l->loops[i].ctx);
-            /* closed sockets are freed by the next turn */
-            h2o_evloop_run(evloop, 0);
-        }
         if (!l->loops[i].is_started && l->loops[i].fd >= 0)
             close(l->loops[i].fd);
     }
