@@ -86,7 +86,8 @@ export async function messageOf(answer) {
 
 /**
  * What Cache-Status says: 'hit', 'stale' (in grace), 'stale:stale-if-error', 'miss', 'collapsed' (a miss that waited for somebody else's fetch), 'bypass:REASON', 'error:REASON' (a refusal of
- * the sidecar's own); 'miss:unproven' and 'miss:expired' where an entry was there and this caller was not let in, which says nothing about whose the entry is; 'none' when there is no
+ * the sidecar's own for which the upstream was not asked); 'miss:unproven' and 'miss:expired' where an entry was there and this caller was not let in, which says nothing about whose the
+ * entry is. Whatever else is said of a miss (purged, hit-for-miss, why it was not kept, why the fetch failed) leaves it a 'miss'; 'none' when there is no
  * such header.
  */
 export function outcomeOf(answer) {
