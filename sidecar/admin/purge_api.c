@@ -15,8 +15,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* One more gets 503. */
-#define PENDING_MAX 64
+/* One more gets 503. Below the connections that admin.c lets in. */
+#define PENDING_MAX 32
 
 struct asker;
 

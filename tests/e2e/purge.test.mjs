@@ -289,6 +289,26 @@ test('purges while requests pass: whoever asks behind a purge gets nothing that 
     assert.ok(outcomes.has('hit') && outcomes.has('miss'), [...outcomes].join());
 });
 
+test('an operator who leaves, and an end of the process, cut no purge in two', async (t) => {
+    const { stand, at } = await open(t);
+    const body = '{"tool":"shared"}';
+    const bytes = `POST /purge HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    await stand.fill(callTool('shared', {}));
+    for (let round = 0; round < 20; round++) {
+        await stand.expect('hit', callTool('shared', {}));
+        const socket = net.connect(at.slice(5));
+        await once(socket, 'connect');
+        await new Promise((resolve) => socket.write(bytes, resolve));
+        socket.destroy();
+        await until(async () => outcomeOf(await stand.ask(callTool('shared', {}))) === 'miss', { everyMs: 2, what: 'the purge of somebody who has left' });
+        await stand.settle();
+    }
+    const asked = Array.from({ length: 20 }, () => askAdmin(at, { body: { all: true } }).catch(() => undefined));
+    await asked[0];
+    assert.deepEqual(await stand.sidecar.stop(), { code: 0, signal: null });
+    for (const answer of await Promise.all(asked)) if (answer) assert.equal(answer.status, 200);
+});
+
 // ---- who may ask ----------------------------------------------------------------------------------------------------------------
 
 async function tokenFile(t, text = `${TOKEN}\nsecond line\n`) {
