@@ -23,6 +23,8 @@
 #define BACKLOG_MAX (256 * 1024)
 /* What an envelope may add around a result of the largest size. */
 #define ENVELOPE_BYTES 4096
+/* What is read along for what it tells, whether it can be kept or not: lists of tools, replies to batches, events. */
+#define TOLD_BYTES (2 * 1024 * 1024)
 
 enum tap {
     TAP_NONE,
@@ -60,6 +62,7 @@ struct exchange {
     /* what the request is */
     bool is_rpc, is_request, is_batch, is_legacy_post, is_mcp_path, is_head, is_stream, is_own;
     bool is_detached; /* its client left, and it runs on */
+    bool has_left;    /* the client, before its answer ended */
     bool is_told;     /* its client was answered otherwise, and the log knows */
     enum cp_outcome outcome;
     enum cp_reason reason; /* why it was not kept, in the end */
@@ -68,6 +71,7 @@ struct exchange {
 
     /* the reply */
     enum tap tap;
+    size_t tap_max;       /* of the body, or of one event */
     struct buf collected; /* TAP_JSON */
     struct events events; /* TAP_EVENTS */
     bool is_holding;      /* the head waits for the end of the body */
@@ -154,7 +158,8 @@ static void land(struct exchange *x, struct flight_outcome *outcome)
 /* A write that the upstream refuses to this caller as such has changed nothing; of any other nobody knows. */
 static void raise_stamps(struct exchange *x)
 {
-    if (!x->has_head || (x->status != 401 && x->status != 403))
+    /* nor has who is known to nobody, and did not wait to be: anybody could purge by calling and leaving */
+    if (x->has_head ? x->status != 401 && x->status != 403 : x->stamps.is_known || !x->has_left)
         stamps_raise(x->flow, &x->stamps);
 }
 
@@ -197,11 +202,25 @@ static void finish(struct exchange *x)
     free(x);
 }
 
+/* A stream that is resumed may bring the end of a call that another request began, a write for one (2025-11-25 basic/transports, "Resumability and Redelivery"). What
+ * the call was is not known here, so only its caller's own answers are over. */
+static void hear_response(struct exchange *x, struct span data)
+{
+    struct cp_answer answer;
+
+    if (!x->is_get || !x->has_identity || data.n == 0)
+        return;
+    cp_answer_parse(&answer, &x->flow->reply_doc, data);
+    if (!answer.is_readable || !answer.has_method)
+        store_raise(x->flow->shared->trust.store, cp_subject_of_principal(&x->identity.principal), STORE_RAISE_HARD);
+}
+
 static void on_event(void *ctx, struct span data)
 {
     struct exchange *x = ctx;
 
     notices_hear(x->flow, data);
+    hear_response(x, data);
     fill_event(&x->fill, data, x->events.dropped);
 }
 
@@ -226,17 +245,29 @@ static void abandon(struct exchange *x)
 
 /* ---- the upstream's side ------------------------------------------------------------------------------------------------------ */
 
+/* How much of the reply is read. */
+static size_t tap_max_of(const struct exchange *x, bool is_events)
+{
+    bool is_list_of_tools =
+        x->is_request && span_eq((struct span){x->method, x->method_bytes}, span_of(cp_method_text(CP_METHOD_TOOLS_LIST)));
+    size_t limit = x->flow->shared->max_entry_bytes;
+
+    if ((is_list_of_tools || x->is_batch || (is_events && x->flight == NULL)) && limit < TOLD_BYTES)
+        limit = TOLD_BYTES;
+    return limit + ENVELOPE_BYTES;
+}
+
 static void choose_tap(struct exchange *x, const struct upstream_head *head)
 {
     const struct cp_reply *reply = &x->fill.reply;
-    size_t limit = x->flow->shared->max_entry_bytes + ENVELOPE_BYTES;
+    size_t limit = x->tap_max = tap_max_of(x, reply->is_events);
     /* a lookup and a session's beginning say in their head what became of them */
     bool may_hold = x->fill.kind != FILL_WATCH;
     bool wants = (x->fill.kind != FILL_NOTHING || x->is_batch) && reply->status == 200 && !reply->is_encoded;
 
     x->tap = TAP_NONE;
-    if (head->has_body && reply->is_events && !reply->is_encoded && (wants || x->is_mcp_path)) {
-        /* also when nothing will be stored: any stream may tell of changes, and a legacy one with event ids is left in another way */
+    if (head->has_body && reply->is_events && !reply->is_encoded) {
+        /* also when nothing will be stored, and on other paths: any stream may tell of changes, and a legacy one with event ids is left in another way */
         x->tap = TAP_EVENTS;
         x->events.data_max = limit;
     } else if (head->has_body && wants && reply->is_json && (head->content_bytes == SIZE_MAX || head->content_bytes <= limit)) {
@@ -508,7 +539,7 @@ static void on_body(void *data, struct span bytes)
             return;
         }
     } else if (x->tap == TAP_JSON) {
-        if (x->collected.n + bytes.n > x->flow->shared->max_entry_bytes + ENVELOPE_BYTES) {
+        if (x->collected.n + bytes.n > x->tap_max) {
             if (x->fill.kind == FILL_STORE)
                 x->reason = CP_REASON_LARGE;
             if (x->flight != NULL) {
@@ -647,6 +678,7 @@ static void on_client_gone(void *owner)
     struct exchange *x = owner;
 
     x->client = NULL;
+    x->has_left = true;
     if (x->call == NULL || MUTANT("no-cancel") || is_awaited(x))
         return;
     abandon(x);
@@ -835,7 +867,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
                                      &(struct wire_head){
                                          .host = flow_host(flow, plan->wire),
                                          /* what cannot be read cannot tell of changes */
-                                         .identity_encoding = x->is_mcp_path && x->fill.kind != FILL_WATCH,
+                                         .identity_encoding = x->is_mcp_path,
                                      },
                                      &request.head_bytes);
     if (request.head == NULL)

