@@ -18,7 +18,7 @@ tools:
   - { name: "brief*", ttl: 100ms }
 `;
 const TWO_LOOPS = ['--threads', '2'];
-const open = (t, flags = TWO_LOOPS) => Stand.open({ t, policy: POLICY, flags: ['--insert-rate', '0', ...flags] });
+const open = (t, flags = TWO_LOOPS) => Stand.open({ t, policy: POLICY, flags: ['--insert-rate', '0', '--drain', '100ms', ...flags] });
 const final = (call, result) => `{"jsonrpc":"2.0","id":${call.id},"result":${textOf(result)}}`;
 
 /** Waits until nothing lies unread at the sidecar's sockets. */
