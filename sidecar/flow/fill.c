@@ -266,6 +266,7 @@ static void sign(const struct fill *fill, struct flight_outcome *outcome)
 {
     size_t from = fill->asked_count < STORE_SUBJECTS_MAX ? fill->asked_count : STORE_SUBJECTS_MAX - 1;
 
+    outcome->began_ms = fill->began_ms;
     memcpy(outcome->credential, fill->id_of_caller->credential.bytes, sizeof(outcome->credential));
     memcpy(outcome->session, fill->id_of_caller->session, sizeof(outcome->session));
     outcome->generation = fill->generation;

@@ -417,10 +417,14 @@ bool flight_close(struct flight *flight)
 static void wake(struct flight *flight, struct flight_outcome *outcome)
 {
     struct flow *flow = flight->flow;
+    struct telling telling = {.how = TELLING_LANDED, .outcome = outcome};
     h2o_linklist_t waiters;
 
     h2o_linklist_init_anchor(&waiters);
     h2o_linklist_insert_list(&waiters, &flight->waiters);
+    /* one copy for all who wait here: libh2o's counts are no other loop's to touch */
+    if (outcome->bytes.n != 0 && !h2o_linklist_is_empty(&waiters))
+        telling.bytes = memcpy(h2o_mem_alloc_shared(NULL, outcome->bytes.n, NULL), outcome->bytes.p, outcome->bytes.n);
     while (!h2o_linklist_is_empty(&waiters)) {
         struct waiter *waiter = H2O_STRUCT_FROM_MEMBER(struct waiter, link, waiters.next);
         h2o_req_t *req = downstream_take(waiter->client);
@@ -431,8 +435,10 @@ static void wake(struct flight *flight, struct flight_outcome *outcome)
             pthread_mutex_unlock(&registry_of(flow)->mutex);
         }
         free_waiter(waiter);
-        request_resume(flow, req, &(struct telling){.how = TELLING_LANDED, .outcome = outcome});
+        request_resume(flow, req, &telling);
     }
+    if (telling.bytes != NULL)
+        h2o_mem_release_shared(telling.bytes);
     free_local(flight);
     flight_outcome_unref(outcome);
 }

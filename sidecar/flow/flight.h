@@ -39,6 +39,7 @@ struct flight_outcome {
     int status;
     int retry_after_s;      /* 0: none is said */
     const char *text;       /* FAILURE; static */
+    int64_t began_ms;       /* store clock: when it was asked; an end since then takes the right to it away */
     uint8_t credential[32]; /* whose answer it is, and in which session; others wait for what becomes everybody's */
     uint8_t session[16];
     uint64_t generation; /* noted before it was asked */

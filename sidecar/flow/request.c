@@ -100,19 +100,20 @@ static void answer_collapsed(struct story *s, const struct flight_outcome *outco
         .session = s->caller.session_id,
         .origin = s->wire.origin,
     };
-    h2o_iovec_t bytes = h2o_strdup(&s->req->pool, outcome->bytes.p, outcome->bytes.n);
+    struct span bytes = {s->telling->bytes, outcome->bytes.n};
     int64_t age_ms = s->plan.now_ms - outcome->stored_at_ms;
 
+    h2o_mem_link_shared(&s->req->pool, s->telling->bytes);
     if (outcome->how == FLIGHT_ERROR) {
-        note(s, CP_OUTCOME_COLLAPSED, outcome->reason, outcome->status, bytes.len);
-        reply_shared_error_send(s->req, outcome->status, s->message.id, (struct span){bytes.base, bytes.len});
+        note(s, CP_OUTCOME_COLLAPSED, outcome->reason, outcome->status, bytes.n);
+        reply_shared_error_send(s->req, outcome->status, s->message.id, bytes);
         return;
     }
-    hit.result = (struct span){bytes.base, bytes.len};
+    hit.result = bytes;
     hit.age.age_ms = age_ms > 0 ? age_ms : 0;
     if (outcome->has_hint && outcome->hint_ttl_ms > hit.age.age_ms)
         hit.age.hint_remaining_ms = outcome->hint_ttl_ms - hit.age.age_ms;
-    note(s, CP_OUTCOME_COLLAPSED, outcome->reason, 200, bytes.len);
+    note(s, CP_OUTCOME_COLLAPSED, outcome->reason, 200, bytes.n);
     reply_hit_send(s->req, &hit);
 }
 
@@ -413,7 +414,8 @@ static bool answer_landed(struct story *s)
         /* fall through */
     case FLIGHT_ERROR:
         /* not, if something ended since then */
-        if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0))
+        if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0) ||
+            !admission_holds(&s->flow->trust, id, outcome->began_ms))
             return false;
         answer_collapsed(s, outcome);
         return true;
@@ -479,6 +481,15 @@ static bool is_cancelled_here(struct story *s)
     return false;
 }
 
+/* Too many requests of one caller are no other's. */
+static bool has_failed(const struct story *s)
+{
+    const struct flight_outcome *outcome = s->telling->outcome;
+
+    return s->telling->how == TELLING_LANDED && outcome->how == FLIGHT_FAILURE &&
+           (outcome->status >= 500 || memcmp(outcome->credential, s->caller.id.credential.bytes, sizeof(outcome->credential)) == 0);
+}
+
 static void tell(struct story *s)
 {
     struct flow *flow = s->flow;
@@ -511,7 +522,7 @@ static void tell(struct story *s)
     if (answer_landed(s))
         return;
     is_found = lookup_find(flow, s->req, &s->decision, &s->keys, &s->caller.id, s->plan.now_ms, &s->found);
-    is_failed = s->telling->how == TELLING_LANDED && s->telling->outcome->how == FLIGHT_FAILURE;
+    is_failed = has_failed(s);
     /* another fetch may have brought what this one did not */
     if (is_found && s->found.age.freshness != CP_STALE_IF_ERROR && (!is_failed || s->found.age.freshness == CP_FRESH) &&
         answer_if_admitted(s))

@@ -27,6 +27,7 @@ struct telling {
         TELLING_LANDED, /* a flight (flight.h) has landed, or the request's own fetch failed */
     } how;
     struct flight_outcome *outcome; /* LANDED; borrowed */
+    char *bytes;                    /* its bytes in h2o's counted memory; NULL: there are none */
 };
 
 /* Takes the request: it is answered now or later. */
