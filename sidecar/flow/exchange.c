@@ -442,7 +442,7 @@ static void hand_over(struct exchange *x, const struct failure *failure)
     x->client = NULL;
     x->is_told = true;
     /* those of an answer that was held back and is none */
-    req->res.headers = (h2o_headers_t){NULL};
+    req->res.headers = (h2o_headers_t){NULL, 0, 0};
     request_resume(x->flow, req, &(struct telling){.how = TELLING_LANDED, .outcome = &outcome});
 }
 
