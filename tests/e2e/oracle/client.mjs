@@ -275,6 +275,8 @@ export class Client {
         } else if (isFailure) {
             if (!reply.body.includes(`"id":${op.id},`)) complain('with another id');
             this.#judgeFailure(op, status, outcome.detail, (word, text) => complain(text));
+            const x = run.judge.stored(op);
+            run.count(`failed, and ${x === undefined ? 'nothing was there' : (run.judge.objection(op, x, 'stand-in')?.[0] ?? 'what was there could have stood in')}`, 1);
             if (op.exchange) this.#countWithheld(op);
         } else {
             complain('why?');

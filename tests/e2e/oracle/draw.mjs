@@ -23,6 +23,8 @@ const ODDITIES = ['proof', 'origin', 'name', 'method', 'version', 'mirrorless', 
 /** Letter case means nothing in a header's name. */
 const cased = (name, dice) => (dice.chance(0.9) ? name : name.toUpperCase());
 
+/** What agents who ask seldom ask again and again. */
+const STEADY = ['frail_a', 'lag_a', 'frailpub_a', 'lagpub_a', 'frail_b', 'lag_b', 'frailpub_b', 'lagpub_b'];
 const FRAIL = TOOLS.flatMap(([, names]) => names).filter((name) => name.startsWith('frail'));
 
 /** The question, for whoever asks it again. */
@@ -57,10 +59,10 @@ export class Drawer {
     #changeTheWorld(credential) {
         const { run: { world }, dice } = this;
         const often = this.isSlow ? 4 : 1;
-        if (dice.chance(0.002 * often)) world.revoke(this.isSlow || dice.chance(0.5) ? credential : world.places[dice.below(world.places.length)], dice);
-        if (dice.chance(0.006 * often)) world.deny(credential, dice.chance(0.8) ? dice.of(TOOLS) : `${dice.of(RESOURCES)}${dice.below(3)}`, dice);
+        if (dice.chance(0.0025 * often)) world.revoke(this.isSlow || dice.chance(0.5) ? credential : world.places[dice.below(world.places.length)], dice);
+        if (dice.chance(0.009 * often)) world.deny(credential, dice.chance(0.8) ? dice.of(dice.weighted(TOOLS, TOOL_SUM)) : `${dice.of(RESOURCES)}${dice.below(3)}`, dice);
         if (dice.chance(0.004)) world.flip(dice.chance(0.3) ? 'resources/list' : `hint://flip/${dice.below(3)}`);
-        if (dice.chance(0.012 * world.phase.fire)) world.breakDown(dice.of(FRAIL), dice);
+        if (dice.chance(0.004 * world.phase.fire)) world.breakDown(dice.of(FRAIL), dice);
         if (dice.chance(0.004)) this.run.announce(this.#news());
         if (dice.chance(0.008 * often) && credential.sessions.length > 0) world.forget(dice.of(credential.sessions), dice);
     }
@@ -106,7 +108,9 @@ export class Drawer {
         const op = { number, dice: new Dice(dice.below(2 ** 32)), credential, session: null, era: 'modern', verb: 'POST', path: '/mcp', method: undefined, name: '', rule: null, never: undefined };
         op.id = dice.of([String(number), `"${number}"`, `"op-${number}"`, `-${number}`]);
         let kind = dice.weighted(KINDS, KIND_SUM);
-        if (this.#joinTheHerd(op)) {
+        if (this.isSlow && this.index % 2 === 0 && dice.chance(0.7)) {
+            kind = 'steady';
+        } else if (this.#joinTheHerd(op)) {
             kind = op.isOfHerd ? 'repeat' : 'herd';
         } else if (this.again && (kind === 'again' || dice.chance(this.isSlow ? 0.5 : 0.25))) {
             // by the same caller, whose token may be another by now; seldom by anybody
@@ -115,14 +119,15 @@ export class Drawer {
             kind = 'repeat';
         }
         if (kind === 'again') kind = 'tool';
-        if (kind !== 'repeat' && kind !== 'herd') {
+        if (!['repeat', 'herd', 'steady'].includes(kind)) {
             const form = dice.weighted([[45, 'modern'], [43, 'session'], [12, 'bare']], 100);
             if (form !== 'modern') op.era = 'legacy';
             if (form === 'session' || kind === 'delete') this.#enterSession(op);
             if (op.method === 'initialize') kind = 'initialize';
         }
         op.headers = [];
-        if (kind === 'tool') this.#tool(op, dice.of(dice.weighted(TOOLS, TOOL_SUM)));
+        if (kind === 'steady') this.#tool(op, STEADY[(this.index / 2) % STEADY.length], true);
+        else if (kind === 'tool') this.#tool(op, dice.of(dice.weighted(TOOLS, TOOL_SUM)));
         else if (kind === 'write') this.#tool(op, dice.of(dice.weighted(WRITES, WRITE_SUM)));
         else if (kind === 'resource') this.#resource(op);
         else if (kind === 'list') this.#list(op);
@@ -162,14 +167,19 @@ export class Drawer {
         else op.session = dice.of(own);
     }
 
-    #tool(op, name) {
+    #tool(op, name, isSteady = false) {
         const { dice } = this;
         op.method = 'tools/call';
         op.name = name;
         op.isWrite = WRITES.some(([, names]) => names.includes(name));
         this.#aboutKey(op, `k${dice.zipf(5)}`);
-        if (/^(lag|frail)/.test(name)) this.#aboutKey(op, `k${dice.below(2)}`, '1');
-        else this.#variants(op);
+        if (/^(lag|frail)/.test(name)) {
+            // what is asked often enough to be asked again while it is stale
+            this.#aboutKey(op, isSteady || dice.chance(0.8) ? 'k4' : 'k3', '1');
+            if (isSteady || dice.chance(0.6)) Object.assign(op, { era: 'modern', session: null });
+        } else {
+            this.#variants(op);
+        }
     }
     #aboutKey(op, key, n = String(this.dice.chance(0.9) ? 1 : this.dice.below(3))) {
         op.dataKey = key;

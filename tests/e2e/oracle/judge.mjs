@@ -289,6 +289,8 @@ export class Judge {
         const shared = this.#stored.get(this.#publicPlace(op));
         return isFresh(shared) ? shared : undefined;
     }
+    /** The last of which the sidecar said that it keeps it. */
+    stored(op) { return this.#stored.get(this.#privatePlace(op)) ?? this.#stored.get(this.#publicPlace(op)); }
     forgetStoredBefore(ms) {
         for (const [place, x] of this.#stored) if (x.sentMs < ms) this.#stored.delete(place);
     }

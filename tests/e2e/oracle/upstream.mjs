@@ -146,7 +146,7 @@ export class Upstream {
         if (message.body !== op.body || verb !== op.verb || path !== op.path) run.violation('request', `operation ${op.number} changed on its way: ${message.line} ${message.body}`, op);
         if (sessionId !== (op.session ?? op.stray)?.id) run.violation('request', `operation ${op.number} of session ${(op.session ?? op.stray)?.id} came with session ${sessionId}`, op);
         // a read may be asked again when its connection broke before anything was answered
-        if (op.exchange && (op.isWrite || op.exchange.fault !== 'reset')) run.violation('request', `operation ${op.number} came twice`, op);
+        if (op.exchange && (op.isWrite || !['reset', 'hang'].includes(op.exchange.fault))) run.violation('request', `operation ${op.number} came twice: after #${op.exchange.serial} (${op.exchange.fault ?? op.exchange.status}) as #${x.serial}`, op);
         if (op.isOnlyIfCached) run.violation('only-if-cached', `operation ${op.number} came upstream although its client wants what is cached only`, op);
         op.exchange = x;
         this.#about(x, op);

@@ -131,7 +131,7 @@ export class World {
         else session.goneUntil = now() + dice.between(20, 200);
     }
     breakDown(tool, dice) {
-        this.broken.set(tool, { until: now() + dice.between(40, 250), how: dice.of(['status', 'status', 'reset', 'truncate', 'hang']) });
+        this.broken.set(tool, { until: now() + dice.between(15, 70), how: dice.of(['status', 'status', 'reset', 'truncate', 'hang']) });
     }
     redefine(tool, dice) {
         const number = (this.definitions.get(tool)?.number ?? 0) + 1;
