@@ -407,12 +407,11 @@ static bool answer_landed(struct story *s)
         return false;
     switch (outcome->how) {
     case FLIGHT_RESULT:
-        /* perhaps he asked after it was purged; nobody can tell any more */
-        if (store_validity_of(s->flow->shared->trust.store, outcome->generation, outcome->subjects, outcome->subject_count) !=
-            STORE_VALID)
-            return false;
-        /* fall through */
     case FLIGHT_ERROR:
+        /* perhaps he asked after it was purged; nobody can tell any more */
+        if (outcome->how == FLIGHT_RESULT && store_validity_of(s->flow->shared->trust.store, outcome->generation, outcome->subjects,
+                                                               outcome->subject_count) != STORE_VALID)
+            return false;
         /* not, if something ended since then */
         if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0) ||
             !admission_holds(&s->flow->trust, id, outcome->began_ms))
