@@ -180,6 +180,7 @@ static void finish(struct exchange *x)
 {
     /* however it ended: what it was to change may have changed */
     raise_stamps(x);
+    stamps_end(x->flow, &x->stamps);
     land(x, fill_outcome_of(&x->fill, CP_REASON_ABANDONED, 0, NULL, 0));
     if (x->has_pass)
         breaker_settle(x->flow->shared->breaker, &x->pass, BREAKER_UNKNOWN, BREAKER_UNKNOWN, now_of(x));
@@ -880,6 +881,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
 
     request.may_retry_connect = plan->outcome == CP_OUTCOME_MISS;
     request.deadline_ms = plan->keys != NULL && plan->decision->rule != NULL ? plan->decision->rule->timeout_ms : 0;
+    stamps_begin(flow, &x->stamps);
     /* strangers make nothing old before the upstream lets them */
     if (x->stamps.is_known)
         stamps_raise(flow, &x->stamps);

@@ -52,7 +52,7 @@ void stamps_of(struct flow *flow, const struct cp_message *message, const struct
 {
     struct adding adding = {flow, ret, caller};
 
-    ret->count = 0;
+    ret->count = ret->begun = 0;
     ret->is_known = caller->id.epochs[0] != 0;
     if (message->kind == CP_KIND_BATCH && caller->facts.body_is_plain)
         cp_message_each(message->doc, add_message, &adding);
@@ -73,4 +73,16 @@ void stamps_raise(struct flow *flow, const struct stamps *stamps)
         return;
     for (size_t i = 0; i != stamps->count; ++i)
         store_raise(flow->shared->trust.store, stamps->subjects[i], STORE_RAISE_HARD);
+}
+
+void stamps_begin(struct flow *flow, struct stamps *stamps)
+{
+    for (stamps->begun = 0; stamps->begun != stamps->count; ++stamps->begun)
+        stamps->places[stamps->begun] = (uint16_t)store_begin(flow->shared->trust.store, stamps->subjects[stamps->begun]);
+}
+
+void stamps_end(struct flow *flow, struct stamps *stamps)
+{
+    while (stamps->begun != 0)
+        store_end(flow->shared->trust.store, stamps->places[--stamps->begun]);
 }

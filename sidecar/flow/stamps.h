@@ -11,6 +11,8 @@ struct stamps {
     uint64_t subjects[STORE_SUBJECTS_MAX];
     size_t count;  /* 0: it changes nothing */
     bool is_known; /* the upstream has accepted this caller before */
+    uint16_t places[STORE_SUBJECTS_MAX];
+    size_t begun; /* of them: those of the first subjects */
 };
 
 /* Whether a request of this method may change something at all (RFC 9110 9.2.1). */
@@ -20,5 +22,8 @@ void stamps_of(struct flow *flow, const struct cp_message *message, const struct
 /* What the reply to a write itself says is invalid by it (Cache-Group-Invalidation, RFC 9875). */
 void stamps_add_groups(struct flow *flow, struct span header, struct stamps *stamps);
 void stamps_raise(struct flow *flow, const struct stamps *stamps);
+/* Around all of it: should the process end in between, they are raised when the store is opened again. */
+void stamps_begin(struct flow *flow, struct stamps *stamps);
+void stamps_end(struct flow *flow, struct stamps *stamps);
 
 #endif

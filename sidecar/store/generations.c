@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The counter, the table of what was raised, and the file that both lie in. Not here: what is raised when (the flow), which subjects an entry has (the policy), what
  * a file that is not believed means for the entries (store.c).
- * Always: a number is in the counter before it is in the table.
+ * Always: a number is in the counter before it is in the table; the subjects of whatever is under way are in the file.
  * Thread: as in the header. */
 #include "generations.h"
 
@@ -26,8 +26,10 @@ struct generations_map {
     uint32_t schema, slot_count;
     uint8_t id[GENERATIONS_ID_BYTES];
     _Atomic uint64_t counter;
-    struct slot all; /* of STORE_SUBJECT_ALL: shared with nobody, or some tag could purge everything */
-    char rest[4096 - sizeof(MAGIC) - 8 - GENERATIONS_ID_BYTES - 8 - 16];
+    struct slot all;                 /* of STORE_SUBJECT_ALL: shared with nobody, or some tag could purge everything */
+    _Atomic uint64_t under_way_more; /* for which there was no place */
+    _Atomic uint64_t under_way[GENERATIONS_UNDER_WAY]; /* subjects; 0: free */
+    char rest[4096 - sizeof(MAGIC) - 8 - GENERATIONS_ID_BYTES - 8 - 16 - 8 - 8 * GENERATIONS_UNDER_WAY];
     struct slot slots[GENERATIONS_SLOTS];
 };
 
@@ -118,6 +120,22 @@ static int open_new(const char *path, struct generations_map **ret)
     return r;
 }
 
+/* The process ended in the middle of it: nobody was told how it went, and it may have gone on without us. */
+static void raise_under_way(struct generations *generations)
+{
+    struct generations_map *map = generations->map;
+
+    for (size_t i = 0; i < GENERATIONS_UNDER_WAY; ++i) {
+        uint64_t subject = atomic_load(&map->under_way[i]);
+        if (subject != 0)
+            generations_raise(generations, subject, STORE_RAISE_HARD);
+        atomic_store(&map->under_way[i], 0);
+    }
+    if (atomic_load(&map->under_way_more) != 0)
+        generations_raise(generations, STORE_SUBJECT_ALL, STORE_RAISE_HARD);
+    atomic_store(&map->under_way_more, 0);
+}
+
 int generations_open(const char *path, const uint64_t *sum, struct generations *ret)
 {
     struct generations_map *map = NULL;
@@ -128,6 +146,7 @@ int generations_open(const char *path, const uint64_t *sum, struct generations *
     if (r != 0)
         return r;
     ret->map = map;
+    raise_under_way(ret);
     /* What was purged before the last end may lie there still. */
     atomic_store(&ret->has_raised_hard, atomic_load(&map->counter) > 0);
     return 0;
@@ -185,6 +204,29 @@ uint64_t generations_raise(struct generations *generations, uint64_t subject, en
     if (how == STORE_RAISE_HARD && !atomic_load(&generations->has_raised_hard))
         atomic_store(&generations->has_raised_hard, true);
     return mine;
+}
+
+unsigned generations_begin(struct generations *generations, uint64_t subject)
+{
+    struct generations_map *map = generations->map;
+
+    for (unsigned i = 0; i < GENERATIONS_UNDER_WAY; ++i) {
+        unsigned place = (unsigned)((subject + i) % GENERATIONS_UNDER_WAY);
+        uint64_t nothing = 0;
+        if (atomic_load_explicit(&map->under_way[place], memory_order_relaxed) == 0 &&
+            atomic_compare_exchange_strong(&map->under_way[place], &nothing, subject))
+            return place;
+    }
+    atomic_fetch_add(&map->under_way_more, 1);
+    return GENERATIONS_UNDER_WAY;
+}
+
+void generations_end(struct generations *generations, unsigned place)
+{
+    if (place < GENERATIONS_UNDER_WAY)
+        atomic_store(&generations->map->under_way[place], 0);
+    else
+        atomic_fetch_sub(&generations->map->under_way_more, 1);
 }
 
 static enum store_validity validity_by(const struct slot *slot, uint64_t generation)

@@ -3,6 +3,7 @@
  * subject; who notes the counter when his fetch begins can tell later whether a raise came after it. No clock, so no ties.
  * Kept in a file of fixed size that is mapped shared: what a raise wrote there survives the end of the process, however it ends, as soon as the raise returns. An end of
  * the kernel it survives only after a clean end; then, as after any doubt, the store is wiped, and the file with it (store.c).
+ * What is under way stands there, too, and is raised when the file is opened after an end that came in between.
  * Always: the counter is not below any number in the table, nor below what an entry carries; two subjects that share a slot only purge too much; the file's blocks
  * are allocated before it is used, since a full disk would show as SIGBUS.
  * Thread: any, lock-free, but for opening and closing. */
@@ -17,6 +18,7 @@ enum {
     GENERATIONS_SCHEMA = 1,
     GENERATIONS_SLOTS = 131072, /* with 1000 subjects raised, one in 130 others is purged with them */
     GENERATIONS_ID_BYTES = 16,
+    GENERATIONS_UNDER_WAY = 480,
     GENERATIONS_FILE_BYTES = 4096 + GENERATIONS_SLOTS * 16,
 };
 
@@ -42,6 +44,9 @@ bool generations_is_one(uint64_t a, uint64_t b);
 /* As store_generation, store_raise, store_validity_of. */
 uint64_t generations_now(const struct generations *generations);
 uint64_t generations_raise(struct generations *generations, uint64_t subject, enum store_raise how);
+/* As store_begin, store_end. */
+unsigned generations_begin(struct generations *generations, uint64_t subject);
+void generations_end(struct generations *generations, unsigned place);
 enum store_validity generations_validity(const struct generations *generations, uint64_t generation, const uint64_t *subjects,
                                          size_t count);
 

@@ -381,6 +381,21 @@ uint64_t store_raise(struct store *store, uint64_t subject, enum store_raise how
     return number;
 }
 
+unsigned store_begin(struct store *store, uint64_t subject)
+{
+    fault_enter(&store->mark);
+    unsigned place = generations_begin(&store->generations, subject);
+    fault_leave();
+    return place;
+}
+
+void store_end(struct store *store, unsigned place)
+{
+    fault_enter(&store->mark);
+    generations_end(&store->generations, place);
+    fault_leave();
+}
+
 enum store_validity store_validity_of(const struct store *store, uint64_t generation, const uint64_t *subjects, size_t count)
 {
     fault_enter(&store->mark);

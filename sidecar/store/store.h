@@ -108,6 +108,10 @@ uint64_t store_generation(const struct store *store);
 /* Purges what has this subject and began before now; returns its number. Once it returned, every store_validity_of says so, in whatever thread, and a generation noted
  * from then on is not below it; and it outlives the process, however that ends. Thread: any, lock-free, one cache line. */
 uint64_t store_raise(struct store *store, uint64_t subject, enum store_raise how);
+/* Something is under way that will raise this subject (never 0): should the process end before store_end, however it ends, the next store_open raises it. Returns what
+ * store_end wants. Thread: any, lock-free. */
+unsigned store_begin(struct store *store, uint64_t subject);
+void store_end(struct store *store, unsigned place);
 /* The worst that was raised after generation for any of the subjects, or for all. Thread: any, lock-free. */
 enum store_validity store_validity_of(const struct store *store, uint64_t generation, const uint64_t *subjects, size_t count);
 /* How many entries have all n subjects (every entry has STORE_SUBJECT_ALL) and are not purged hard by now; *ret_bytes: their bodies. Waits for what is queued, then

@@ -45,6 +45,50 @@ static void what_began_before_a_raise_is_purged_and_what_began_after_it_is_not(v
     assert_int_equal(generations_close(&generations, NULL), 0);
 }
 
+static void what_was_under_way_when_the_process_ended_is_raised_at_the_next_start(void **state)
+{
+    struct generations generations;
+    unsigned places[GENERATIONS_UNDER_WAY + 1];
+
+    open_file(*state, NULL, &generations);
+    unsigned done = generations_begin(&generations, OTHER);
+    generations_begin(&generations, TOOL);
+    /* the same one twice is two */
+    unsigned twice = generations_begin(&generations, TOOL);
+    generations_end(&generations, done);
+    generations_end(&generations, twice);
+    uint64_t before = generations_now(&generations);
+    assert_int_equal(of_one(&generations, before, TOOL), STORE_VALID);
+    assert_int_equal(generations_close(&generations, NULL), 0);
+
+    open_file(*state, NULL, &generations);
+    assert_int_equal(of_one(&generations, before, TOOL), STORE_PURGED);
+    assert_int_equal(of_one(&generations, before, OTHER), STORE_VALID);
+    before = generations_now(&generations);
+    assert_int_equal(generations_close(&generations, NULL), 0);
+
+    /* Once. */
+    open_file(*state, NULL, &generations);
+    assert_int_equal(generations_now(&generations), before);
+    /* More than there are places for: everything. */
+    for (size_t i = 0; i <= GENERATIONS_UNDER_WAY; ++i)
+        places[i] = generations_begin(&generations, TAG);
+    for (size_t i = 0; i < GENERATIONS_UNDER_WAY; ++i)
+        generations_end(&generations, places[i]);
+    assert_int_equal(generations_close(&generations, NULL), 0);
+    open_file(*state, NULL, &generations);
+    assert_int_equal(of_one(&generations, before, OTHER), STORE_PURGED);
+    before = generations_now(&generations);
+    for (size_t i = 0; i <= GENERATIONS_UNDER_WAY; ++i)
+        places[i] = generations_begin(&generations, TAG);
+    for (size_t i = 0; i <= GENERATIONS_UNDER_WAY; ++i)
+        generations_end(&generations, places[i]);
+    assert_int_equal(generations_close(&generations, NULL), 0);
+    open_file(*state, NULL, &generations);
+    assert_int_equal(generations_now(&generations), before);
+    generations_close(&generations, NULL);
+}
+
 static void a_soft_raise_makes_stale_and_a_hard_one_wins(void **state)
 {
     uint64_t subjects[] = {OTHER, TAG, TOOL};
@@ -984,6 +1028,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_TEST(what_began_before_a_raise_is_purged_and_what_began_after_it_is_not),
+        STORE_TEST(what_was_under_way_when_the_process_ended_is_raised_at_the_next_start),
         STORE_TEST(a_soft_raise_makes_stale_and_a_hard_one_wins),
         STORE_TEST(everything_can_be_purged),
         STORE_TEST(subjects_that_share_a_slot_are_purged_together_and_no_others),
