@@ -185,7 +185,8 @@ static void finish(struct exchange *x)
     if (x->has_pass)
         breaker_settle(x->flow->shared->breaker, &x->pass, BREAKER_UNKNOWN, BREAKER_UNKNOWN, now_of(x));
     h2o_linklist_unlink(&x->link);
-    --x->flow->exchange_count;
+    if (!x->is_own)
+        --x->flow->exchange_count;
     if (x->is_detached)
         --x->flow->detached_count;
     if (x->is_stream)
@@ -444,7 +445,7 @@ static void hand_over(struct exchange *x, const struct failure *failure)
     x->is_told = true;
     /* those of an answer that was held back and is none */
     req->res.headers = (h2o_headers_t){NULL, 0, 0};
-    request_resume(x->flow, req, &(struct telling){.how = TELLING_LANDED, .outcome = &outcome});
+    request_resume(x->flow, req, &(struct telling){.how = TELLING_LANDED, .began_ms = x->began_ms, .outcome = &outcome});
 }
 
 /* The fetch failed with this status; whether an older answer takes its place. The exchange is over then. */
@@ -937,7 +938,6 @@ struct exchange *exchange_begin_own(struct flow *flow, const struct exchange_own
         x->fill.id = x->id;
     }
     h2o_linklist_insert(&flow->exchanges, &x->link);
-    ++flow->exchange_count;
     call = upstream_call_start(flow->upstream, &request, &callbacks, x);
     if (call == NULL)
         return NULL;

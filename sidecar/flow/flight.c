@@ -59,6 +59,7 @@ struct waiter {
     h2o_linklist_t link;
     struct flight *flight;
     struct downstream *client;
+    int64_t began_ms; /* of its waiting */
     bool has_asked;
     uint8_t asked[16];
 };
@@ -293,7 +294,8 @@ static void add_waiter(struct flight *flight, h2o_req_t *req, const struct fligh
 {
     struct waiter *waiter = h2o_mem_alloc(sizeof(*waiter));
 
-    *waiter = (struct waiter){.flight = flight, .has_asked = has_asked};
+    *waiter =
+        (struct waiter){.flight = flight, .began_ms = store_now_ms(flight->flow->shared->trust.store), .has_asked = has_asked};
     memcpy(waiter->asked, ask->asked, 16);
     h2o_linklist_insert(&flight->waiters, &waiter->link);
     ++flight->flow->exchange_count;
@@ -434,6 +436,7 @@ static void wake(struct flight *flight, struct flight_outcome *outcome)
             drop_asked(registry_of(flow), waiter->asked);
             pthread_mutex_unlock(&registry_of(flow)->mutex);
         }
+        telling.began_ms = waiter->began_ms;
         free_waiter(waiter);
         request_resume(flow, req, &telling);
     }

@@ -43,9 +43,9 @@ struct flow {
     struct trust trust;
     h2o_context_t *ctx;
     struct upstream *upstream;
-    uint8_t upstream_name[16]; /* for the breaker */
-    h2o_linklist_t exchanges;  /* under way, for shutdown */
-    size_t exchange_count;
+    uint8_t upstream_name[16];           /* for the breaker */
+    h2o_linklist_t exchanges;            /* under way, for shutdown */
+    size_t exchange_count;               /* that a client waits for, and clients that wait for another's */
     size_t detached_count, detached_max; /* exchanges that run on without their client */
     unsigned index;                      /* in shared->flows; FLOWS_MAX: not there */
     h2o_linklist_t probes;               /* that somebody here waits for */

@@ -55,7 +55,7 @@ static void note(const struct story *s, enum cp_outcome outcome, enum cp_reason 
         .reason = reason,
         .rule = s->decision.rule != NULL ? s->decision.rule->pattern : NULL,
         .status = status,
-        .ms = store_now_ms(s->flow->shared->trust.store) - s->plan.now_ms,
+        .ms = store_now_ms(s->flow->shared->trust.store) - (s->telling->began_ms != 0 ? s->telling->began_ms : s->plan.now_ms),
         .bytes = bytes,
     });
 }

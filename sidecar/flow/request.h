@@ -26,6 +26,7 @@ struct telling {
         TELLING_PROBED_BADLY,
         TELLING_LANDED, /* a flight (flight.h) has landed, or the request's own fetch failed */
     } how;
+    int64_t began_ms;               /* store clock: when the story was first told; 0: now */
     struct flight_outcome *outcome; /* LANDED; borrowed */
     char *bytes;                    /* its bytes in h2o's counted memory; NULL: there are none */
 };
