@@ -297,7 +297,11 @@ export class Client {
             if (!fresh.mayBeBroken(op)) complain('failure', 'the upstream did not fail so often');
             return;
         }
-        if (status === 504 && fresh.isLate(op)) return;
+        if (status === 504 && fresh.isLate(op)) {
+            // it may still be on its way
+            if (!op.exchange) this.run.cut.add(op.number);
+            return;
+        }
         if (op.exchange ? !doesFit(op.exchange) : !fresh.failureFor(op, doesFit)) complain('failure', op.exchange ? `the upstream said ${op.exchange.status ?? op.exchange.fault}` : 'nothing failed so');
     }
 

@@ -14,8 +14,9 @@ export const TOOLS = [
     [4, ['note_a', 'note_b']], [3, ['notepub_a', 'notepub_b']], [2, ['firm_a']],
     [12, [...'abc'].flatMap((letter) => [`frail_${letter}`, `frailpub_${letter}`])],
 ];
-/** Those whose definition and annotations change. */
+/** Those whose definition and annotations change, and all that tools/list tells of: few, or the sidecar forgets what it said to whom. */
 export const NOTED = TOOLS.flatMap(([, names]) => names).filter((name) => name.startsWith('note'));
+export const LISTED = [...NOTED, 'pub_a', 'pub_b', 'prin_a', 'prin_b', 'sess_a', 'sess_b', 'lag_a', 'lagpub_a'];
 export const WRITES = [[40, ['write_a']], [15, ['other_a']], [30, ['write_tag']], [15, ['write_wide']]];
 
 /**

@@ -6,14 +6,13 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { Dice, seedOf } from './dice.mjs';
 import { Reader, chunk, header, lines } from './http.mjs';
-import { NOTED, TOOLS } from './phases.mjs';
+import { LISTED, NOTED } from './phases.mjs';
 import { markOf, now } from './world.mjs';
 
 const REASONS = { 200: 'OK', 202: 'Accepted', 204: 'No Content', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed', 500: 'Internal Server Error', 502: 'Bad Gateway', 503: 'Service Unavailable', 504: 'Gateway Timeout' };
 const META = '"_meta"';
 const REMEMBER_MS = 30_000;
 const CREDENTIAL_HEADERS = ['authorization', 'cookie', 'x-api-key'];
-const LISTED = TOOLS.flatMap(([, names]) => names);
 /** The word for what changed -> what is too old then, and what is only stale. */
 const MEANINGS = {
     tools: { method: 'tools/list_changed', hard: ['list tools/list'], soft: [] },
