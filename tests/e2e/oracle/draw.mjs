@@ -113,6 +113,10 @@ export class Drawer {
         let kind = dice.weighted(KINDS, KIND_SUM);
         if (this.isSlow && this.index % 2 === 0 && dice.chance(0.7)) {
             kind = 'steady';
+        } else if (this.curious && dice.chance(0.6)) {
+            // whoever has read what a tool is calls it
+            Object.assign(op, this.curious);
+            kind = 'noted';
         } else if (this.#joinTheHerd(op)) {
             kind = op.isOfHerd ? 'repeat' : 'herd';
         } else if (this.again && (kind === 'again' || dice.chance(this.isSlow ? 0.5 : 0.25))) {
@@ -122,7 +126,8 @@ export class Drawer {
             kind = 'repeat';
         }
         if (kind === 'again') kind = 'tool';
-        if (!['repeat', 'herd', 'steady'].includes(kind)) {
+        this.curious = undefined;
+        if (!['repeat', 'herd', 'steady', 'noted'].includes(kind)) {
             const form = dice.weighted([[45, 'modern'], [43, 'session'], [12, 'bare']], 100);
             if (form !== 'modern') op.era = 'legacy';
             if (form === 'session' || kind === 'delete') this.#enterSession(op);
@@ -130,6 +135,7 @@ export class Drawer {
         }
         op.headers = [];
         if (kind === 'steady') this.#tool(op, STEADY[(this.index / 2) % STEADY.length], true);
+        else if (kind === 'noted') this.#tool(op, dice.of(NOTED));
         else if (kind === 'tool') this.#tool(op, dice.of(dice.weighted(TOOLS, TOOL_SUM)));
         else if (kind === 'write') this.#tool(op, dice.of(dice.weighted(WRITES, WRITE_SUM)));
         else if (kind === 'resource') this.#resource(op);
@@ -144,6 +150,7 @@ export class Drawer {
         if (kind === 'repeat') op.id = dice.of([String(number), `"op-${number}"`]);
         op.rule = op.method !== undefined && !(op.method === 'server/discover' && op.era === 'legacy') && op.verb === 'POST' && !op.isElsewhere ? ruleOf(phase, op.method, op.name) : null;
         this.#question(op);
+        if (op.method === 'tools/list') this.curious = { credential: op.credential, session: op.session, era: op.era, extra: op.extra };
         if (op.rule !== null && !op.isOfHerd && dice.chance(0.7)) this.again = { ...askedOf(op), credential: op.credential, place: this.place };
         if (op.rule !== null) this.#leadAHerd(op);
         this.#format(op);
@@ -180,6 +187,8 @@ export class Drawer {
             // what is asked often enough to be asked again while it is stale
             this.#aboutKey(op, isSteady || dice.chance(0.8) ? 'k4' : 'k3', '1');
             if (isSteady || dice.chance(0.6)) Object.assign(op, { era: 'modern', session: null });
+        } else if (name.startsWith('note')) {
+            this.#aboutKey(op, 'k4', '1');
         } else {
             this.#variants(op);
         }

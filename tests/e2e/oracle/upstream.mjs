@@ -266,6 +266,7 @@ export class Upstream {
     #read(x, op, dice) {
         const { world } = this.run;
         const denial = world.denialOf(x.credential, op.name);
+        if (NOTED.includes(op.name)) x.definition = world.definitions.get(op.name).number;
         if (denial === 'status') return this.#refuse(x, 403);
         if (op.isWrite) {
             world.bump(op.dataKey);
@@ -318,7 +319,6 @@ export class Upstream {
             headers.push(['Cache-Group-Invalidation', `"grp:${key}"`]);
             x.groups = [`tag grp:${key}`];
         }
-        if (NOTED.includes(op.name)) x.definition = world.definitions.get(op.name).number;
         if (op.isNotToBeKept) x.mayNotBeKept = 'no-store';
         // what nobody may keep, and an answer to another question (its connection served somebody else before)
         const blemish = dice.weighted([[94, undefined], [2, ['Set-Cookie', `for=${x.credential.name}`]], [2, ['Cache-Control', 'no-store']], [1, ['Vary', '*']], [1, 'id']], 100);
