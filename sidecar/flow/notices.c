@@ -115,5 +115,7 @@ void coverage_lost(struct flow *flow, const struct coverage *coverage)
         purge_reads(store, keyer, STORE_RAISE_SOFT);
     for (size_t i = 0; i != coverage->uri_count; ++i)
         store_raise(store, coverage->uris[i], STORE_RAISE_SOFT);
+    if (coverage->uri_count != 0)
+        store_raise(store, purge_subject_of_many(keyer), STORE_RAISE_SOFT);
     counts_add(COUNT_STREAM_LOST);
 }

@@ -252,6 +252,11 @@ static void refresh(struct story *s)
     struct flight_name name;
 
     name_flight(s, &name);
+    /* what is everybody's is renewed for everybody, also when only the server says so and it may turn out otherwise */
+    if (s->found.entry.scope == CP_SCOPE_PUBLIC && s->keys.has_public) {
+        memcpy(name.bytes, s->keys.public_key.digest, sizeof(name.bytes));
+        memcpy(name.mark, s->keys.public_key.digest, sizeof(name.mark));
+    }
     refresh_begin(s->flow, s->req, &s->wire, &s->message, &s->caller, &s->definition, &s->decision, &s->keys, &name,
                   s->plan.now_ms);
 }

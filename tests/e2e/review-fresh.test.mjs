@@ -22,6 +22,7 @@ tools:
   - { name: "write*", class: write, invalidates: ["item:{/id}"] }
 resources:
   - { uri: "ttl://**", ttl: 60s }
+  - { uri: "soon://**", ttl: 300ms, grace: 60s }
 `;
 /** Longer than the lifetime of what is brief. Time itself is the point. */
 const lapse = () => sleep(400);
@@ -292,4 +293,46 @@ test('arguments that a tool does not take cost a caller nothing of what lies the
     stand.upstream.on('read-other', (call) => call.error(-32602, 'Invalid arguments'));
     await (await stand.ask(callTool('read-other', {}))).body();
     await stand.expect('hit', callTool('read', {}));
+});
+
+test('what the server calls everybody\'s is fetched anew once, however many callers are served it past its lifetime', async (t) => {
+    const stand = await open(t);
+    const gate = new Gate();
+    let holds = false;
+    stand.upstream.on('soon://x', async (call) => {
+        if (holds) await gate.pass();
+        await call.result(contents('soon://x', `of ${call.header('authorization')}`, { ttlMs: 60_000, cacheScope: 'public' }));
+    });
+    const callers = ['a', 'b', 'c', 'd'];
+    await stand.fill(readResource('soon://x', { token: 'a' }));
+    for (const token of callers) await (await stand.ask(readResource('soon://x', { token, headers: { 'Cache-Control': 'no-cache' } }))).body();
+    await stand.settle();
+    await lapse();
+    holds = true;
+    const before = stand.upstream.of('soon://x').length;
+    for (const token of callers) await stand.expect('stale', readResource('soon://x', { token }));
+    await stand.turn();
+    await sleep(50);
+    assert.equal(stand.upstream.of('soon://x').length, before + 1);
+    gate.open(Infinity);
+    await until(async () => outcomeOf(await stand.ask(readResource('soon://x', { token: 'b' }))) === 'hit', { what: 'the new one' });
+});
+
+test('a subscription that is lost ages also what has more tags than can be named', async (t) => {
+    const stand = await open(t);
+    const tags = Array.from({ length: 60 }, (_, n) => `tag:${n}`);
+    stand.upstream.on('read', (call) => call.result({ content: [{ type: 'resource', resource: { uri: 'doc://x', text: `read, ${stand.upstream.of('read').length}` } }], resultType: 'complete', _meta: { 'io.mcpcached/tags': tags } }));
+    await stand.fill(callTool('read', {}));
+    await stand.expect('hit', callTool('read', {}));
+    const told = new Promise((resolve) => stand.upstream.on('subscriptions/listen', async (call) => {
+        await call.stream();
+        resolve(call);
+    }));
+    const connection = await stand.connect(t);
+    await connection.send(modern('subscriptions/listen', { notifications: { resourceSubscriptions: ['doc://x'] } }));
+    const call = await told;
+    await connection.answer();
+    call.reset();
+    await until(() => stand.sidecar.log.some((line) => /subscriptions\/listen/.test(line)), { what: 'the end of the stream' });
+    await stand.expect('miss', callTool('read', {}));
 });
