@@ -22,7 +22,7 @@ struct flight_registry;
 
 struct flight_name {
     uint8_t bytes[32];
-    uint8_t mark[16]; /* the same whatever the caller's standing: under which it is remembered beyond one flight */
+    uint8_t mark[16]; /* under which it is remembered beyond one flight */
 };
 
 /* What a landed flight brought. Shared: counted. */

@@ -231,7 +231,7 @@ static void name_flight(const struct story *s, struct flight_name *ret)
 {
     const struct keys *keys = &s->keys;
     const struct identity *id = &s->caller.id;
-    struct cp_key key = keys->has_private ? keys->private_key : keys->public_key;
+    const struct cp_key *key = keys->has_private ? &keys->private_key : &keys->public_key;
 
     if (keys->has_public && cp_is_public_granted(&s->decision, false, 0) &&
         admission_is_proven(&s->flow->trust, id, keys->grant, s->plan.now_ms)) {
@@ -239,12 +239,10 @@ static void name_flight(const struct story *s, struct flight_name *ret)
         memcpy(ret->mark, keys->public_key.digest, sizeof(ret->mark));
         return;
     }
-    for (size_t i = 0; i != sizeof(ret->mark); ++i)
-        ret->mark[i] = key.digest[i] ^ id->credential.bytes[i];
-    cp_key_bind(&key, id->epochs[0]);
-    cp_key_bind(&key, id->epochs[1]);
+    /* standings are not in it: a caller's first answer begins them, and what ends one is looked at when the flight has landed (answer_landed) */
     for (size_t i = 0; i != sizeof(ret->bytes); ++i)
-        ret->bytes[i] = key.digest[i] ^ id->credential.bytes[i];
+        ret->bytes[i] = key->digest[i] ^ id->credential.bytes[i];
+    memcpy(ret->mark, ret->bytes, sizeof(ret->mark));
 }
 
 static void refresh(struct story *s)

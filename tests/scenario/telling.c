@@ -255,6 +255,8 @@ void settle(struct telling *t)
         if (++turns == 1000000)
             fail(t, "things go on happening without any time passing");
     }
+    /* what a story says next finds everything that was stored in its place */
+    store_flush(house_store(t->house));
 }
 
 void pass_time(struct telling *t, int64_t ms)
