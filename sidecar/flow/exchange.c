@@ -730,6 +730,9 @@ void exchange_kill(struct exchange *x)
 {
     struct downstream *client = x->client;
 
+    /* nobody hears what the upstream says until the next start */
+    if (x->covers && x->status == 200 && x->fill.reply.is_events)
+        coverage_lost(x->flow, &x->coverage);
     x->client = NULL;
     if (x->call != NULL)
         upstream_call_cancel(x->call);
