@@ -8,7 +8,10 @@
 static bool may_share(const struct cp_decision *decision, enum cp_era era, const struct cp_reply *reply,
                       const struct cp_answer *answer)
 {
-    return decision->may_private || cp_is_everybodys(decision, era, reply, answer);
+    /* an error is never everybody's: it may be a refusal of what this caller alone is seen to be */
+    bool is_good = answer->has_result && !answer->has_error && !answer->is_error;
+
+    return decision->may_private || (is_good && cp_is_everybodys(decision, era, reply, answer));
 }
 
 static bool is_plain(const struct cp_reply *reply)

@@ -176,8 +176,8 @@ static void what_is_the_leaders_alone(void **state)
         {CP_REASON_NONE, ANONYMOUS | HINTED, 200, CP_SHARE_RESULT, RESULT(",\"cacheScope\":\"public\",\"ttlMs\":1")},
         {CP_REASON_PURGED, ANONYMOUS | HINTED, 200, CP_SHARE_RESULT, RESULT(",\"cacheScope\":\"public\",\"ttlMs\":1")},
         {CP_REASON_NONE, ANONYMOUS | PUBLIC, 200, CP_SHARE_RESULT, RESULT("")},
-        {CP_REASON_IS_ERROR, ANONYMOUS | PUBLIC, 200, CP_SHARE_RESULT, RESULT(",\"isError\":true")},
-        {CP_REASON_RPC_ERROR, ANONYMOUS | PUBLIC, 200, CP_SHARE_ERROR, ERROR},
+        {CP_REASON_IS_ERROR, ANONYMOUS | PUBLIC, 200, CP_SHARE_ALONE, RESULT(",\"isError\":true")},
+        {CP_REASON_RPC_ERROR, ANONYMOUS | PUBLIC, 200, CP_SHARE_ALONE, ERROR},
         {CP_REASON_NO_TTL, ANONYMOUS | PUBLIC | PRIVATE, 200, CP_SHARE_ALONE, RESULT("")},
         {CP_REASON_NO_TTL, ANONYMOUS | PUBLIC, 200, CP_SHARE_ALONE, RESULT(",\"cacheScope\":\"private\"")},
         /* a failure is nobody's in particular */
