@@ -99,16 +99,16 @@ export class Client {
         const { run } = this;
         run.upstream.operations.set(op.number, op);
         if (op.rule?.graceMs > 0) run.upstream.refreshable.set(op.number, op);
-        if (run.judge.fresh.isVetoed(op)) op.isVetoed = op.isWrite = true;
-        this.#asked = op;
+        op.tick = run.clock();
         op.ms = now();
+        op.veto = run.judge.fresh.vetoOf(op);
+        if (op.veto) op.isWrite = true;
+        this.#asked = op;
         if (op.rule?.timeoutMs !== undefined) run.judge.fresh.asked(op);
         const body = op.body;
         const text = lines(`${op.verb} ${op.path} HTTP/1.1`, [['Host', `127.0.0.1:${run.port}`], ...op.headers, ...(op.verb === 'POST' || body !== '' ? [['Content-Length', body.length]] : [])]) + body;
-        op.tick = run.clock();
-        op.ms = now();
         op.realMs = Date.now();
-        run.note(op, `op ${op.number} ${op.era} ${op.verb} ${op.method ?? op.path} ${op.name} ${op.never ?? ''} ${op.args?.map(([name, value]) => `${name}=${value}`).join(',') ?? ''}`);
+        run.note(op, `op ${op.number} ${op.era} ${op.verb} ${op.method ?? op.path} ${op.name} ${op.never ?? ''}${op.veto ? ` vetoed by #${op.veto.serial}` : ''} ${op.args?.map(([name, value]) => `${name}=${value}`).join(',') ?? ''}`);
         this.#expect(op);
         const reply = await new Promise((settle) => {
             op.process = run.process;
@@ -133,6 +133,8 @@ export class Client {
                 if (op.isWrite) run.judge.fresh.writeSeen(op, op.exchange.endTick, run.clock(), [], 'broke off');
                 return;
             }
+            // an event stream had begun when the time was over
+            if (op.rule?.timeoutMs !== undefined && op.exchange?.sentTick !== undefined && run.judge.fresh.isLate(op)) return run.count('cut by its deadline', 1);
             if (op.process === run.process && run.isUp && !run.isStopped) run.violation('answer', `operation ${op.number} got none: its connection was closed`, op);
             run.cut.add(op.number);
             run.count('cut by a kill', 1);

@@ -15,6 +15,8 @@ const BREAKER_MEMORY_MS = 80_000;
 /** A failure that the upstream has sent may not have arrived yet when the next one asks. */
 const LATE_MS = 500;
 const SLACK_MS = 5;
+/** Of two lists that began in one millisecond nobody knows which is newer. */
+const TIE_MS = 2;
 
 const whereOf = ({ credential, session, where }) => `${credential.index} ${session?.id ?? ''} ${where}`;
 const mayVeto = (definition) => definition?.annotation === 'veto';
@@ -24,6 +26,7 @@ export class Freshness {
     #soft = new EndsOf();
     /** Who asks -> lists of tools that the upstream sent him, and the newest that he has seen. */
     #lists = new Map();
+    #allLists = [];
     /** Question -> its last fetches that failed or may have. */
     #failures = new Map();
     /** Question, and method + name -> who asked last, where there is a deadline. */
@@ -89,7 +92,9 @@ export class Freshness {
     listSent(x) {
         const { sent } = this.#listsOf(x);
         sent.push(x);
-        if (sent.length > 32) sent.splice(0, 16);
+        if (sent.length > 400) sent.splice(0, 200);
+        this.#allLists.push(x);
+        if (this.#allLists.length > 400) this.#allLists.splice(0, 200);
     }
     /** Somebody has this list in hand, wherever it came from. */
     listSeen(op, x, seenTick) {
@@ -97,16 +102,18 @@ export class Freshness {
         if (lists.seen === null || lists.seen.tick < x.tick) Object.assign(lists, { seen: x, seenTick });
     }
 
-    /** Lists that may have been asked for after the one that the asker saw last; undefined: he saw none. */
+    /** The list that the asker saw last, and those that may have been asked for after it, or in the same millisecond; undefined: he saw none. */
     #newest(op) {
         const { seen, seenTick, sent } = this.#listsOf(op);
         if (seen === null || seenTick >= op.tick || seen.tick <= this.#bornTick) return undefined;
-        return { seen, others: sent.filter((other) => other !== seen && other.tick >= seen.op.tick) };
+        // of what he saw of somebody else's, what anybody was told later may hold for him
+        const lists = sent.includes(seen) ? sent : [...sent, ...this.#allLists];
+        return { seen, others: lists.filter((other) => other !== seen && (other.tick >= seen.op.tick || other.ms > seen.op.ms - TIE_MS)) };
     }
-    /** The upstream told this caller that the tool changes something, and nothing else since. */
-    isVetoed(op) {
+    /** The upstream told this caller that the tool changes something, and nothing else since: the list that said so, or undefined. */
+    vetoOf(op) {
         const newest = op.method === 'tools/call' ? this.#newest(op) : undefined;
-        return newest !== undefined && [newest.seen, ...newest.others].every(({ definitions }) => mayVeto(definitions.get(op.name)));
+        return newest !== undefined && [newest.seen, ...newest.others].every(({ definitions }) => mayVeto(definitions.get(op.name))) ? newest.seen : undefined;
     }
     /** The answer was made before the definition that the asker knows. */
     outdated(op, x) {

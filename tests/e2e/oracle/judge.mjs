@@ -90,7 +90,8 @@ export class Judge {
 
     /** The upstream got a request that may change something. */
     writeArrived(x) {
-        if (this.#standings(x)[0].wasLetInBefore(x)) this.fresh.writeArrived(x.op, x.tick);
+        x.isOfKnown = this.#standings(x)[0].wasLetInBefore(x);
+        if (x.isOfKnown) this.fresh.writeArrived(x.op, x.tick);
     }
 
     /** The sidecar was killed: its proofs are gone, and so may be what it was told last. */
@@ -159,7 +160,7 @@ export class Judge {
     #askedWrongly(op) {
         if (op.rule === null || op.rule === undefined) return ['kind', 'nothing of this kind may be kept'];
         if (op.never) return [op.never, `the request has what makes it a question for the upstream (${op.never})`];
-        if (op.isVetoed) return ['vetoed', 'the server says that the tool changes something'];
+        if (op.veto) return ['vetoed', `the server says in list #${op.veto.serial} (asked by ${op.veto.credential.name} at ${op.veto.op.tick}) that the tool changes something`];
         return null;
     }
     #hasExpired(op) {

@@ -16,7 +16,7 @@ const FAST = 48;
 const SLOW = 16;
 const LISTENERS = 4;
 const REMEMBERED = 60_000;
-const TOLD = 60;
+const TOLD = 120;
 const VIOLATIONS_MAX = 5;
 const ANSWER_WITHIN_MS = 20_000;
 const NOTICE = /"notice":(\d+)\}/g;
@@ -109,9 +109,9 @@ export class Run {
         }
     }
 
-    /** A write whose client left is over upstream. */
+    /** A write whose client left is over upstream. (Anybody can call and leave: that of a stranger counts for nothing.) */
     writeLeft(op) {
-        this.judge.fresh.writeLeft(op, () => this.isUp && op.process === this.process, () => this.clock());
+        if (op.exchange.isOfKnown) this.judge.fresh.writeLeft(op, () => this.isUp && op.process === this.process, () => this.clock());
     }
 
     /** Waits while the run is ahead of its time. */
@@ -126,12 +126,16 @@ export class Run {
     async #kill() {
         this.killsLeft -= 1;
         const killedMs = now();
+        const writes = [...this.upstream.operations.values()].filter(({ isWrite }) => isWrite);
         this.#down();
         try {
             await this.process.end('SIGKILL');
             for (const client of [...this.clients, ...this.listeners]) client.cut();
-            this.judge.killed(this.clock(), killedMs);
+            const killedTick = this.clock();
+            this.judge.killed(killedTick, killedMs);
             await this.process.launch();
+            for (const op of writes) if (op.exchange?.isOfKnown) this.judge.fresh.writeSeen(op, op.exchange.endTick ?? killedTick, this.clock(), [], 'was under way when the sidecar was killed');
+            this.count('writes cut by a kill', writes.length);
             this.process = Object.assign(Object.create(Object.getPrototypeOf(this.process)), this.process); // another process, for those who compare
         } catch (error) {
             this.violation('process', error.message);
