@@ -76,9 +76,11 @@ const LIKELY = {
 /** Those that the oracle has to notice as well, each with the phase in which it must. */
 const ORACLE = {
     'key-without-caller': 'plain', 'wrong-id': 'plain', 'session-header-dropped': 'plain', 'hit-without-header-check': 'plain', 'admission-off': 'plain',
-    'grant-ignored': 'plain', 'lease-ignored': 'lease', 'probe-always-true': 'lease', 'revocation-ignored': 'plain', 'fill-survives-revocation': 'plain', 'session-end-ignored': 'plain',
+    'grant-ignored': 'plain', 'lease-ignored': 'lease', 'probe-always-true': 'lease', 'revocation-ignored': 'plain', 'fill-survives-revocation': 'lease', 'session-end-ignored': 'plain',
     'exp-ignored': 'claims', 'proof-ignored': 'plain', 'origin-ignored': 'plain', 'anonymous-unproven': 'nobody',
     'set-cookie-stored': 'plain', 'wrong-id-stored': 'plain', 'vary-ignored': 'plain',
+    'own-writes-ignored': 'plain', 'purge-ignored': 'plain', 'join-past-purge': 'fire', 'fill-survives-purge': 'fire', 'notices-unheard': 'fire', 'writes-unstamped': 'fire',
+    'losses-ignored': 'fire', 'veto-ignored': 'fire', 'retry-writes': 'fire',
 };
 const ORACLE_OPS = 10_000;
 
