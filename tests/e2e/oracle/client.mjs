@@ -101,14 +101,12 @@ export class Client {
         if (op.rule?.graceMs > 0) run.upstream.refreshable.set(op.number, op);
         op.tick = run.clock();
         op.ms = now();
-        op.veto = run.judge.fresh.vetoOf(op);
-        if (op.veto) op.isWrite = true;
         this.#asked = op;
         if (op.rule?.timeoutMs !== undefined) run.judge.fresh.asked(op);
         const body = op.body;
         const text = lines(`${op.verb} ${op.path} HTTP/1.1`, [['Host', `127.0.0.1:${run.port}`], ...op.headers, ...(op.verb === 'POST' || body !== '' ? [['Content-Length', body.length]] : [])]) + body;
         op.realMs = Date.now();
-        run.note(op, `op ${op.number} ${op.era} ${op.verb} ${op.method ?? op.path} ${op.name} ${op.never ?? ''}${op.veto ? ` vetoed by #${op.veto.serial}` : ''} ${op.args?.map(([name, value]) => `${name}=${value}`).join(',') ?? ''}`);
+        run.note(op, `op ${op.number} ${op.era} ${op.verb} ${op.method ?? op.path} ${op.name} ${op.never ?? ''} ${op.args?.map(([name, value]) => `${name}=${value}`).join(',') ?? ''}`);
         this.#expect(op);
         const reply = await new Promise((settle) => {
             op.process = run.process;

@@ -63,7 +63,7 @@ export class Drawer {
         if (dice.chance(0.002 * often)) world.revoke(this.isSlow || dice.chance(0.5) ? credential : world.places[dice.below(world.places.length)], dice);
         if (dice.chance(0.006 * often)) world.deny(credential, dice.chance(0.8) ? dice.of(dice.weighted(TOOLS, TOOL_SUM)) : `${dice.of(RESOURCES)}${dice.below(3)}`, dice);
         if (herd && dice.chance(0.001)) world.revoke(herd.credential, dice);
-        if (herd?.asked.name && dice.chance(0.003)) world.deny(herd.credential, herd.asked.name, dice);
+        if (herd?.asked.name && dice.chance(0.006)) world.deny(herd.credential, herd.asked.name, dice);
         if (dice.chance(0.004)) world.flip(dice.chance(0.3) ? 'resources/list' : `hint://flip/${dice.below(3)}`);
         if (dice.chance(0.004 * world.phase.fire)) world.breakDown(dice.of(FRAIL), dice);
         if (dice.chance(0.004)) this.run.announce(this.#news());

@@ -110,7 +110,7 @@ export class Freshness {
         const lists = sent.includes(seen) ? sent : [...sent, ...this.#allLists];
         return { seen, others: lists.filter((other) => other !== seen && (other.tick >= seen.op.tick || other.ms > seen.op.ms - TIE_MS)) };
     }
-    /** The upstream told this caller that the tool changes something, and nothing else since: the list that said so, or undefined. */
+    /** The upstream told this caller that the tool changes something, and until now has sent nothing else: the list that said so, or undefined. */
     vetoOf(op) {
         const newest = op.method === 'tools/call' ? this.#newest(op) : undefined;
         return newest !== undefined && [newest.seen, ...newest.others].every(({ definitions }) => mayVeto(definitions.get(op.name))) ? newest.seen : undefined;

@@ -160,7 +160,8 @@ export class Judge {
     #askedWrongly(op) {
         if (op.rule === null || op.rule === undefined) return ['kind', 'nothing of this kind may be kept'];
         if (op.never) return [op.never, `the request has what makes it a question for the upstream (${op.never})`];
-        if (op.veto) return ['vetoed', `the server says in list #${op.veto.serial} (asked by ${op.veto.credential.name} at ${op.veto.op.tick}) that the tool changes something`];
+        const veto = this.fresh.vetoOf(op);
+        if (veto) return ['vetoed', `the server says in list #${veto.serial} (asked by ${veto.credential.name} at ${veto.op.tick}) that the tool changes something`];
         return null;
     }
     #hasExpired(op) {

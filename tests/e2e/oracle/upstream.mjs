@@ -144,6 +144,12 @@ export class Upstream {
         if (op.credential !== credential) run.violation('credentials', `operation ${op.number} of ${op.credential.name} came with the credentials of ${credential.name}`, op);
         if (message.body !== op.body || verb !== op.verb || path !== op.path) run.violation('request', `operation ${op.number} changed on its way: ${message.line} ${message.body}`, op);
         if (sessionId !== (op.session ?? op.stray)?.id) run.violation('request', `operation ${op.number} of session ${(op.session ?? op.stray)?.id} came with session ${sessionId}`, op);
+        // all that could have told the sidecar otherwise has been sent by now
+        const veto = op.exchange ? undefined : run.judge.fresh.vetoOf(op);
+        if (veto) {
+            op.isWrite = true;
+            run.note(op, `   ${op.number} is a write by #${veto.serial}`);
+        }
         // a read may be asked again when its connection broke before anything was answered
         if (op.exchange && (op.isWrite || !['reset', 'hang'].includes(op.exchange.fault))) run.violation('request', `operation ${op.number} came twice: after #${op.exchange.serial} (${op.exchange.fault ?? op.exchange.status}) as #${x.serial}`, op);
         if (op.isOnlyIfCached) run.violation('only-if-cached', `operation ${op.number} came upstream although its client wants what is cached only`, op);
