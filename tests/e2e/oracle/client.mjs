@@ -265,7 +265,8 @@ export class Client {
         if (status === 400 && message.error?.code === -32020) {
             if (op.never !== 'header') complain('its headers say what its body says');
             if (!reply.body.includes(`"id":${op.id},`)) complain('with another id');
-            const refusal = run.judge.admission(op);
+            // it may be an error that is kept, for which he needs less
+            const refusal = run.judge.admission(op, op.rule?.negativeMs > 0 ? { content: 'isError', credential: op.credential } : undefined);
             if (refusal) complain(`a caller who proved nothing is told that an entry exists: ${refusal.join(', ')}`);
         } else if (status === 403 && outcome.detail === 'origin') {
             if (run.phase.origins.length === 0 || op.origin === undefined || run.phase.origins.includes(op.origin)) complain('its Origin is welcome, or nobody asked');
