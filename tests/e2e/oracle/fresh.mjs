@@ -15,6 +15,8 @@ const BREAKER_MEMORY_MS = 80_000;
 /** A failure that the upstream has sent may not have arrived yet when the next one asks. */
 const LATE_MS = 500;
 const SLACK_MS = 5;
+/** More than a herd. */
+const KEPT = 1024;
 /** Of two lists that began in one millisecond nobody knows which is newer. */
 const TIE_MS = 2;
 
@@ -129,7 +131,7 @@ export class Freshness {
         const at = { what, ms: now() };
         const list = map.get(key);
         if (list === undefined) map.set(key, [at]);
-        else if (list.push(at) > 64) list.splice(0, 32);
+        else if (list.push(at) > KEPT) list.splice(0, KEPT / 2);
     }
     failed(x) {
         this.#add(this.#failures, x.question, x);
