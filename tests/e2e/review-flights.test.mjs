@@ -193,7 +193,7 @@ test('strangers who were told of another tool than everybody else do not get eac
         const { id, result } = await messageOf(await waiting.answer());
         assert.deepEqual([id, result.content[0].text], [n, names[n]]);
     }
-    for (const name of new Set(names)) assert.equal(stand.upstream.of(name).length, 1, 'those who ask the same are known to do so');
+    for (const name of new Set(names)) assert.equal(stand.upstream.of(name).length, 2, 'an error is nobody else\'s among callers without credentials');
 });
 
 test('a leader who does not read what he is sent keeps nobody waiting', async (t) => {
