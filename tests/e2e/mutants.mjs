@@ -180,7 +180,7 @@ async function runLine(line, mutant) {
     }
     if (line.oracle) {
         const each = (text) => {
-            const how = /^violated as expected: (\S+): /.exec(text)?.[1];
+            const how = /^violated as expected: ([^:]+): /.exec(text)?.[1];
             if (how) outcomes.failed.push(`oracle: ${how}`);
             else if (/^VIOLATION/.test(text)) outcomes.failed.push(text);
             else if (/without a violation$|^1 passed, 0 failed$/.test(text)) outcomes.passed.push(textOf(line));
