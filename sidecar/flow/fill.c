@@ -71,11 +71,6 @@ static int64_t now_of(const struct fill *fill)
     return store_now_ms(fill->flow->shared->trust.store);
 }
 
-static void *alloc_from_pool(void *pool, size_t bytes)
-{
-    return h2o_mem_alloc_pool(pool, bytes);
-}
-
 /* When the fetch of what lies there began; what cannot be read counts as old. */
 #define NOTHING_THERE INT64_MIN
 static int64_t began_of(struct fill *fill, const struct cp_key *key)
@@ -85,7 +80,7 @@ static int64_t began_of(struct fill *fill, const struct cp_key *key)
     int64_t began_ms = NOTHING_THERE;
 
     h2o_mem_init_pool(&pool);
-    switch (store_get(fill->flow->trust.reader, key, alloc_from_pool, &pool, &entry)) {
+    switch (trust_get(&fill->flow->trust, key, &pool, &entry)) {
     case STORE_HIT:
         began_ms = entry.began_ms;
         break;

@@ -43,14 +43,9 @@ int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detach
     return 0;
 }
 
-static void *alloc_from_pool(void *pool, size_t bytes)
-{
-    return h2o_mem_alloc_pool(pool, bytes);
-}
-
 enum store_lookup flow_get(struct flow *flow, h2o_req_t *req, const struct cp_key *key, struct store_entry *ret)
 {
-    return store_get(flow->trust.reader, key, alloc_from_pool, &req->pool, ret);
+    return trust_get(&flow->trust, key, &req->pool, ret);
 }
 
 enum breaker_state flow_ask_breaker(struct flow *flow, const struct cp_message *message, int64_t now_ms, struct breaker_pass *ret,

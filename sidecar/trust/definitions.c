@@ -114,16 +114,7 @@ struct remembered {
 
 static void key_of(struct trust *trust, const uint8_t name[16], struct cp_key *ret)
 {
-    struct span text = {(const char *)name, 16};
-
-    memcpy(ret->digest, name, 16);
-    cp_digest_of(trust->keyer, "definition entry", text, ret->digest + 16);
-    cp_digest_of(trust->keyer, "definition check", text, ret->check);
-}
-
-static void *alloc_from_pool(void *pool, size_t bytes)
-{
-    return h2o_mem_alloc_pool(pool, bytes);
+    trust_key_of(trust, "definition entry", "definition check", name, ret);
 }
 
 static void recall(struct trust *trust, const uint8_t name[16], struct record *ret)
@@ -137,7 +128,7 @@ static void recall(struct trust *trust, const uint8_t name[16], struct record *r
     *ret = (struct record){.order = 0};
     h2o_mem_init_pool(&pool);
     key_of(trust, name, &key);
-    if (store_get(trust->reader, &key, alloc_from_pool, &pool, &entry) == STORE_HIT && entry.method == CP_METHOD_INITIALIZE &&
+    if (trust_get(trust, &key, &pool, &entry) == STORE_HIT && entry.method == CP_METHOD_INITIALIZE &&
         entry.body.n == sizeof(body)) {
         memcpy(&body, entry.body.p, sizeof(body));
         ret->order = entry.generation + 1;

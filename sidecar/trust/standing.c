@@ -209,16 +209,7 @@ struct remembered {
 
 static void key_of(struct trust *trust, const uint8_t name[16], struct cp_key *ret)
 {
-    struct span text = {(const char *)name, 16};
-
-    memcpy(ret->digest, name, 16);
-    cp_digest_of(trust->keyer, "standing entry", text, ret->digest + 16);
-    cp_digest_of(trust->keyer, "standing check", text, ret->check);
-}
-
-static void *alloc_from_pool(void *pool, size_t bytes)
-{
-    return h2o_mem_alloc_pool(pool, bytes);
+    trust_key_of(trust, "standing entry", "standing check", name, ret);
 }
 
 /* What the store has of name. */
@@ -232,8 +223,8 @@ static bool fetch(struct trust *trust, const uint8_t name[16], int64_t now_ms, s
 
     h2o_mem_init_pool(&pool);
     key_of(trust, name, &key);
-    is_there = store_get(trust->reader, &key, alloc_from_pool, &pool, &entry) == STORE_HIT &&
-               entry.method == CP_METHOD_INITIALIZE && entry.body.n == sizeof(body) && now_ms < entry.expires_at_ms;
+    is_there = trust_get(trust, &key, &pool, &entry) == STORE_HIT && entry.method == CP_METHOD_INITIALIZE &&
+               entry.body.n == sizeof(body) && now_ms < entry.expires_at_ms;
     if (is_there) {
         memcpy(&body, entry.body.p, sizeof(body));
         *ret = (struct standing){.epoch = body.epoch, .since_ms = entry.stored_at_ms};

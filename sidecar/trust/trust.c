@@ -27,3 +27,22 @@ void trust_done(struct trust *trust)
     buf_done(&trust->text);
     buf_done(&trust->claims);
 }
+
+static void *alloc_from_pool(void *pool, size_t bytes)
+{
+    return h2o_mem_alloc_pool(pool, bytes);
+}
+
+enum store_lookup trust_get(struct trust *trust, const struct cp_key *key, h2o_mem_pool_t *pool, struct store_entry *ret)
+{
+    return store_get(trust->reader, key, alloc_from_pool, pool, ret);
+}
+
+void trust_key_of(struct trust *trust, const char *entry_label, const char *check_label, const uint8_t name[16], struct cp_key *ret)
+{
+    struct span text = {(const char *)name, 16};
+
+    memcpy(ret->digest, name, 16);
+    cp_digest_of(trust->keyer, entry_label, text, ret->digest + 16);
+    cp_digest_of(trust->keyer, check_label, text, ret->check);
+}

@@ -44,4 +44,10 @@ struct trust {
 int trust_init(struct trust *trust, const struct trust_shared *shared);
 void trust_done(struct trust *trust);
 
+/* store_get into a pool. */
+enum store_lookup trust_get(struct trust *trust, const struct cp_key *key, h2o_mem_pool_t *pool, struct store_entry *ret);
+/* Where something that is no result lies in the store, under a name that no question can have. Labels keep kinds apart. */
+void trust_key_of(struct trust *trust, const char *entry_label, const char *check_label, const uint8_t name[16],
+                  struct cp_key *ret);
+
 #endif
