@@ -80,6 +80,23 @@ struct exchange {
     size_t content_bytes, relayed_bytes;
 };
 
+static int64_t now_of(const struct exchange *x)
+{
+    return store_now_ms(x->flow->shared->trust.store);
+}
+
+/* It fetches what was looked up and missed. */
+static bool is_miss(const struct exchange *x)
+{
+    return x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS;
+}
+
+/* A stream that tells of changes. */
+static bool is_telling(const struct exchange *x)
+{
+    return x->covers && x->status == 200 && x->fill.reply.is_events;
+}
+
 struct exchange *exchange_of_link(h2o_linklist_t *link)
 {
     return H2O_STRUCT_FROM_MEMBER(struct exchange, link, link);
@@ -123,14 +140,9 @@ static void log_exchange(struct exchange *x)
         .reason = reason_of(x),
         .rule = rule != NULL ? rule->pattern : NULL,
         .status = x->status,
-        .ms = store_now_ms(x->flow->shared->trust.store) - x->began_ms,
+        .ms = now_of(x) - x->began_ms,
         .bytes = x->relayed_bytes,
     });
-}
-
-static int64_t now_of(const struct exchange *x)
-{
-    return store_now_ms(x->flow->shared->trust.store);
 }
 
 /* Who waits for this hears what came of it. Taken: outcome. */
@@ -294,7 +306,7 @@ static enum cp_reason why_not_kept(const struct exchange *x)
 
 static void note_outcome(struct exchange *x, h2o_req_t *req)
 {
-    if (x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS)
+    if (is_miss(x))
         /* what was found tells a stranger nothing: only who was let in after all hears that it was there */
         reply_note_miss(req, x->fill.is_stored, x->fill.is_stored ? x->find_reason : x->reason);
     else if (x->is_rpc)
@@ -352,7 +364,7 @@ static void learn(struct exchange *x, const struct wire_reply_facts *facts)
                 .ends_session = x->ends_session,
                 .began_ms = x->began_ms,
             },
-            store_now_ms(x->flow->shared->trust.store));
+            now_of(x));
 }
 
 /* Tags from the reply's head, and, of a write, what it makes old (RFC 9875). */
@@ -395,19 +407,18 @@ static bool is_apart(const struct exchange *x)
     return x->reason != CP_REASON_NONE || reply->sets_cookie || reply->no_store || reply->vary_unkeyed;
 }
 
-/* Landed, and its client is gone, too. */
-static bool is_forsaken(const struct exchange *x)
-{
-    return x->flight == NULL && x->client == NULL && !x->is_own && !x->is_detached && x->call != NULL;
-}
-
-/* Nobody waits for the rest. */
-static void land_head(struct exchange *x, const struct upstream_head *head)
+/* Lands before the reply is over: what others get of it is known. True: its client is gone, too, and so is the exchange, or it runs on detached. Taken: outcome. */
+static bool land_early(struct exchange *x, struct flight_outcome *outcome)
 {
     settle_breaker(x, UPSTREAM_COMPLETE);
-    land(x, fill_outcome_of(&x->fill, x->reason != CP_REASON_NONE ? x->reason : CP_REASON_EXCHANGE, head->status,
-                            "the MCP server behind mcpcached answered with an error", retry_after_of(head)));
+    land(x, outcome);
+    if (x->client != NULL || x->is_own || x->is_detached || x->call == NULL)
+        return false;
+    abandon(x);
+    return true;
 }
+
+#define ANSWERED_ERROR "the MCP server behind mcpcached answered with an error"
 
 /* What is said of a fetch that brought nothing, or nothing whole. */
 struct failure {
@@ -434,24 +445,31 @@ static struct failure failure_of(enum upstream_end how)
     return (struct failure){502, CP_REASON_TRUNCATED, "the MCP server behind mcpcached broke off its answer"};
 }
 
+/* The request, without the head of an answer that was held back and is none. */
+static h2o_req_t *take_bare(struct downstream *client)
+{
+    h2o_req_t *req = downstream_take(client);
+
+    req->res.headers = (h2o_headers_t){NULL, 0, 0};
+    return req;
+}
+
 /* The client is told of the failure, or, better, not. Its exchange goes on without it. */
 static void hand_over(struct exchange *x, const struct failure *failure)
 {
     struct flight_outcome outcome = {
         .refs = 1, .how = FLIGHT_FAILURE, .reason = failure->reason, .status = failure->status, .text = failure->text};
-    h2o_req_t *req = downstream_take(x->client);
+    h2o_req_t *req = take_bare(x->client);
 
     x->client = NULL;
     x->is_told = true;
-    /* those of an answer that was held back and is none */
-    req->res.headers = (h2o_headers_t){NULL, 0, 0};
     request_resume(x->flow, req, &(struct telling){.how = TELLING_LANDED, .began_ms = x->began_ms, .outcome = &outcome});
 }
 
 /* The fetch failed with this status; whether an older answer takes its place. The exchange is over then. */
 static bool stand_in(struct exchange *x, int status)
 {
-    struct failure failure = {status, CP_REASON_STATUS, "the MCP server behind mcpcached answered with an error"};
+    struct failure failure = {status, CP_REASON_STATUS, ANSWERED_ERROR};
     struct upstream_call *call = x->call;
 
     if (x->fill.kind != FILL_STORE || x->stale_if_error_ms == 0 || x->client == NULL ||
@@ -486,13 +504,10 @@ static void on_head(void *data, const struct upstream_head *head)
         x->reason = why_not_kept(x);
     if (head->status >= 500 && stand_in(x, head->status))
         return;
-    if (x->flight != NULL && is_apart(x)) {
-        land_head(x, head);
-        if (is_forsaken(x)) {
-            abandon(x);
-            return;
-        }
-    }
+    if (x->flight != NULL && is_apart(x) &&
+        land_early(x, fill_outcome_of(&x->fill, x->reason != CP_REASON_NONE ? x->reason : CP_REASON_EXCHANGE, head->status,
+                                      ANSWERED_ERROR, retry_after_of(head))))
+        return;
     if (MUTANT("buffered-sse") && x->fill.reply.is_events && head->has_body)
         x->is_holding = true;
     if (x->client == NULL)
@@ -524,14 +539,9 @@ static void on_body(void *data, struct span bytes)
         /* read before it is relayed: what the client does next may depend on what was learned */
         if (events_feed(&x->events, bytes, on_event, x) != 0)
             x->tap = TAP_NONE;
-        if (x->flight != NULL && (x->fill.is_judged || x->fill.is_doubtful || x->fill.reply.server_asked || x->events.dropped)) {
-            settle_breaker(x, UPSTREAM_COMPLETE);
-            land(x, fill_outcome_of(&x->fill, x->events.dropped ? CP_REASON_LARGE : CP_REASON_EXCHANGE, 200, NULL, 0));
-            if (is_forsaken(x)) {
-                abandon(x);
-                return;
-            }
-        }
+        if (x->flight != NULL && (x->fill.is_judged || x->fill.is_doubtful || x->fill.reply.server_asked || x->events.dropped) &&
+            land_early(x, fill_outcome_of(&x->fill, x->events.dropped ? CP_REASON_LARGE : CP_REASON_EXCHANGE, 200, NULL, 0)))
+            return;
         if (x->is_own && (x->fill.is_judged || x->fill.reply.server_asked)) {
             /* nobody waits for the end of the stream, which may never come, or answers what the server asks in it */
             settle_breaker(x, UPSTREAM_COMPLETE);
@@ -544,14 +554,8 @@ static void on_body(void *data, struct span bytes)
         if (x->collected.n + bytes.n > x->tap_max) {
             if (x->fill.kind == FILL_STORE)
                 x->reason = CP_REASON_LARGE;
-            if (x->flight != NULL) {
-                settle_breaker(x, UPSTREAM_COMPLETE);
-                land(x, fill_outcome_of(&x->fill, CP_REASON_LARGE, 200, NULL, 0));
-                if (is_forsaken(x)) {
-                    abandon(x);
-                    return;
-                }
-            }
+            if (x->flight != NULL && land_early(x, fill_outcome_of(&x->fill, CP_REASON_LARGE, 200, NULL, 0)))
+                return;
             if (x->is_holding)
                 release_hold(x, x->content_bytes);
             x->tap = TAP_NONE;
@@ -569,12 +573,12 @@ static void on_body(void *data, struct span bytes)
 static void answer_error(struct exchange *x, enum upstream_end how)
 {
     struct failure failure = failure_of(how);
-    bool may_share = x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS;
+    bool was_looked_up = is_miss(x);
 
     x->reason = failure.reason;
     x->status = failure.status;
     land(x, fill_outcome_of(&x->fill, failure.reason, failure.status, failure.text, 0));
-    if (x->client != NULL && may_share) {
+    if (x->client != NULL && was_looked_up) {
         hand_over(x, &failure);
     } else if (x->client != NULL) {
         h2o_req_t *req = downstream_take(x->client);
@@ -629,7 +633,7 @@ static void on_end(void *data, enum upstream_end how)
     }
     settle_fill(x, is_whole);
     /* a server that ends a stream which may be resumed tells what is missed later */
-    if (x->covers && x->status == 200 && x->fill.reply.is_events && !(how == UPSTREAM_COMPLETE && x->events.has_ids))
+    if (is_telling(x) && !(how == UPSTREAM_COMPLETE && x->events.has_ids))
         coverage_lost(x->flow, &x->coverage);
     if (how == UPSTREAM_SURPLUS && x->fill.is_stored) {
         fill_withdraw(&x->fill);
@@ -640,7 +644,7 @@ static void on_end(void *data, enum upstream_end how)
         land(x, how == UPSTREAM_SURPLUS ? flight_outcome_new(FLIGHT_APART)
                                         : fill_outcome_of(&x->fill, is_whole ? x->reason : failure.reason,
                                                           is_whole ? x->status : failure.status, failure.text, 0));
-    if (!is_whole && x->is_holding && x->client != NULL && x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS) {
+    if (!is_whole && x->is_holding && x->client != NULL && is_miss(x)) {
         /* nothing of it went out yet */
         hand_over(x, &failure);
         finish(x);
@@ -686,14 +690,6 @@ static void on_client_gone(void *owner)
     abandon(x);
 }
 
-static void answer_nothing(struct downstream *client)
-{
-    h2o_req_t *req = downstream_take(client);
-
-    req->res.headers.size = 0;
-    reply_nothing_send(req);
-}
-
 void exchange_dismiss(struct exchange *x)
 {
     struct downstream *client = x->client;
@@ -706,7 +702,7 @@ void exchange_dismiss(struct exchange *x)
     else if (x->has_head && !x->is_holding)
         downstream_end(client);
     else
-        answer_nothing(client);
+        reply_nothing_send(take_bare(client));
     if (x->call != NULL && !is_awaited(x))
         abandon(x);
 }
@@ -731,7 +727,7 @@ void exchange_kill(struct exchange *x)
     struct downstream *client = x->client;
 
     /* nobody hears what the upstream says until the next start */
-    if (x->covers && x->status == 200 && x->fill.reply.is_events)
+    if (is_telling(x))
         coverage_lost(x->flow, &x->coverage);
     x->client = NULL;
     if (x->call != NULL)

@@ -491,7 +491,7 @@ bool flight_is_marked(struct flow *flow, const struct flight_name *name, int64_t
 {
     uint64_t words[SLOTS_WORDS_MAX];
 
-    return slots_read(registry_of(flow)->marks, name->mark, words) && (int64_t)words[0] > now_ms;
+    return slots_read(registry_of(flow)->marks, name->bytes, words) && (int64_t)words[0] > now_ms;
 }
 
 void flight_mark_until(struct flow *flow, const struct flight_name *name, int64_t until_ms)
@@ -499,10 +499,10 @@ void flight_mark_until(struct flow *flow, const struct flight_name *name, int64_
     struct slots *marks = registry_of(flow)->marks;
     uint64_t words[SLOTS_WORDS_MAX];
     bool found;
-    struct slot *slot = slots_lock(marks, name->mark, words, &found);
+    struct slot *slot = slots_lock(marks, name->bytes, words, &found);
 
     words[0] = until_ms > 0 ? (uint64_t)until_ms : 1;
-    slots_unlock(marks, slot, name->mark, words);
+    slots_unlock(marks, slot, name->bytes, words);
 }
 
 void flight_unmark(struct flow *flow, const struct flight_name *name, int64_t now_ms)

@@ -21,8 +21,7 @@ struct flight_registry;
 #define FLIGHT_HIT_FOR_MISS_MS (10 * 1000)
 
 struct flight_name {
-    uint8_t bytes[32];
-    uint8_t mark[16]; /* under which it is remembered beyond one flight */
+    uint8_t bytes[32]; /* a keyed digest; its first half is remembered beyond one flight (marks) */
 };
 
 /* What a landed flight brought. Shared: counted. */

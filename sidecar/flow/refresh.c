@@ -18,7 +18,7 @@ static struct flight_name pause_of(const struct flight_name *name)
 {
     struct flight_name pause = *name;
 
-    pause.mark[0] ^= 1;
+    pause.bytes[0] ^= 1;
     return pause;
 }
 

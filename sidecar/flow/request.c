@@ -226,6 +226,11 @@ static void bypass(struct story *s)
     forward(s);
 }
 
+static void name_for_everybody(const struct keys *keys, struct flight_name *ret)
+{
+    memcpy(ret->bytes, keys->public_key.digest, sizeof(ret->bytes));
+}
+
 /* Who is proven anyway waits for what may become everybody's; anybody else only for his own. */
 static void name_flight(const struct story *s, struct flight_name *ret)
 {
@@ -235,14 +240,12 @@ static void name_flight(const struct story *s, struct flight_name *ret)
 
     if (keys->has_public && cp_is_public_granted(&s->decision, false, 0) &&
         admission_is_proven(&s->flow->trust, id, keys->grant, s->plan.now_ms)) {
-        memcpy(ret->bytes, keys->public_key.digest, sizeof(ret->bytes));
-        memcpy(ret->mark, keys->public_key.digest, sizeof(ret->mark));
+        name_for_everybody(keys, ret);
         return;
     }
     /* standings are not in it: a caller's first answer begins them, and what ends one is looked at when the flight has landed (answer_landed) */
     for (size_t i = 0; i != sizeof(ret->bytes); ++i)
         ret->bytes[i] = key->digest[i] ^ id->credential.bytes[i];
-    memcpy(ret->mark, ret->bytes, sizeof(ret->mark));
 }
 
 static void refresh(struct story *s)
@@ -251,10 +254,8 @@ static void refresh(struct story *s)
 
     name_flight(s, &name);
     /* what is everybody's is renewed for everybody, also when only the server says so and it may turn out otherwise */
-    if (s->found.entry.scope == CP_SCOPE_PUBLIC && s->keys.has_public) {
-        memcpy(name.bytes, s->keys.public_key.digest, sizeof(name.bytes));
-        memcpy(name.mark, s->keys.public_key.digest, sizeof(name.mark));
-    }
+    if (s->found.entry.scope == CP_SCOPE_PUBLIC && s->keys.has_public)
+        name_for_everybody(&s->keys, &name);
     refresh_begin(s->flow, s->req, &s->wire, &s->message, &s->caller, &s->definition, &s->decision, &s->keys, &name,
                   s->plan.now_ms);
 }
