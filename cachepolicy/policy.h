@@ -115,5 +115,7 @@ void cp_policy_unref(struct cp_policy *policy);
 /* First rule whose pattern matches the decoded tool name or URI (byte-exact, case-sensitive), or NULL. */
 const struct cp_rule *cp_policy_tool(const struct cp_policy *policy, struct span name);
 const struct cp_rule *cp_policy_resource(const struct cp_policy *policy, struct span uri);
+/* First tool rule whose `resource` template can make this URI, or NULL: its subscribers hear of that tool's results. */
+const struct cp_rule *cp_policy_result(const struct cp_policy *policy, struct span uri);
 
 #endif
