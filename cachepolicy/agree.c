@@ -45,6 +45,24 @@ static bool base64_decode(struct span text, struct buf *out)
     return true;
 }
 
+/* Appends to out, which has room. */
+static void base64_encode(struct span bytes, struct buf *out)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    for (size_t i = 0; i < bytes.n; i += 3) {
+        size_t n = bytes.n - i < 3 ? bytes.n - i : 3;
+        unsigned bits = 0;
+
+        for (size_t k = 0; k < n; k++)
+            bits |= (unsigned)(unsigned char)bytes.p[i + k] << (16 - 8 * k);
+        for (size_t k = 0; k < 4; k++)
+            out->p[out->n++] = '=';
+        for (size_t k = 0; k <= n; k++)
+            out->p[out->n - 4 + k] = digits[bits >> (18 - 6 * k) & 63];
+    }
+}
+
 static bool is_utf8(const char *p, const char *end)
 {
     while (p < end) {
@@ -57,14 +75,20 @@ static bool is_utf8(const char *p, const char *end)
     return true;
 }
 
+static const struct span prefix = SPAN_OF("=?base64?"), suffix = SPAN_OF("?=");
+
+static bool begins_with_prefix(struct span s)
+{
+    return s.n >= prefix.n && memcmp(s.p, prefix.p, prefix.n) == 0;
+}
+
 int cp_mirror_decode(struct span value, struct buf *out)
 {
-    const struct span prefix = SPAN("=?base64?"), suffix = SPAN("?=");
     size_t before = out->n;
     struct span s = span_trim(value);
     int r;
 
-    if (s.n < prefix.n + suffix.n || memcmp(s.p, prefix.p, prefix.n) != 0 || memcmp(s.p + s.n - suffix.n, suffix.p, suffix.n) != 0)
+    if (s.n < prefix.n + suffix.n || !begins_with_prefix(s) || memcmp(s.p + s.n - suffix.n, suffix.p, suffix.n) != 0)
         return buf_add_span(out, s);
     r = buf_reserve(out, s.n);
     if (r < 0)
@@ -74,6 +98,24 @@ int cp_mirror_decode(struct span value, struct buf *out)
         out->n = before;
         return -EINVAL;
     }
+    return 0;
+}
+
+int cp_mirror_encode(struct span text, struct buf *out)
+{
+    bool is_plain = !begins_with_prefix(text) && (text.n == 0 || (text.p[0] != ' ' && text.p[text.n - 1] != ' '));
+    int r;
+
+    for (size_t i = 0; i < text.n && is_plain; i++)
+        is_plain = text.p[i] >= ' ' && text.p[i] <= '~';
+    if (is_plain)
+        return buf_add_span(out, text);
+    if ((r = buf_reserve(out, prefix.n + (text.n + 2) / 3 * 4 + suffix.n)) != 0)
+        return r;
+    /* there is room */
+    (void)buf_add_span(out, prefix);
+    base64_encode(text, out);
+    (void)buf_add_span(out, suffix);
     return 0;
 }
 

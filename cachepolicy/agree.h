@@ -36,6 +36,10 @@ bool cp_mirrors_name(const struct cp_message *message);
  * -ENOMEM; out is unchanged unless 0. */
 int cp_mirror_decode(struct span value, struct buf *out);
 
+/* The value that cp_mirror_decode reads as text: printable ASCII that is not encoded, has no blank at either end and does not look encoded, as it is; all else in Base64.
+ * Appends to out. 0 or -ENOMEM; out is unchanged unless 0. */
+int cp_mirror_encode(struct span text, struct buf *out);
+
 /* One Mcp-Param-* header. */
 struct cp_mirror_param {
     struct span name;  /* after "Mcp-Param-"; compared case-insensitively */

@@ -62,6 +62,45 @@ static void values_are_decoded_as_the_specification_says(void **state)
     }
 }
 
+static void values_are_encoded_where_they_must_be(void **state)
+{
+    static const struct {
+        struct span text;
+        const char *value;
+    } rows[] = {
+        {SPAN_OF(""), ""},
+        {SPAN_OF("docs://a?b=c#d"), "docs://a?b=c#d"},
+        {SPAN_OF("a b"), "a b"},
+        {SPAN_OF(" "), "=?base64?IA==?="},
+        {SPAN_OF(" padded "), "=?base64?IHBhZGRlZCA=?="},
+        {SPAN_OF("a "), "=?base64?YSA=?="},
+        {SPAN_OF("abc\t"), "=?base64?YWJjCQ==?="},
+        {SPAN_OF("\x7f"), "=?base64?fw==?="},
+        {SPAN_OF("a\r\nb"), "=?base64?YQ0KYg==?="},
+        {SPAN_OF("a\0b"), "=?base64?YQBi?="},
+        {SPAN_OF("Hello, \xe4\xb8\x96\xe7\x95\x8c"), "=?base64?SGVsbG8sIOS4lueVjA==?="},
+        {SPAN_OF("=?base64?YWJj?="), "=?base64?PT9iYXNlNjQ/WVdKaj89?="},
+        {SPAN_OF("=?base64?x"), "=?base64?PT9iYXNlNjQ/eA==?="},
+        {SPAN_OF("=?BASE64?YWJj?="), "=?BASE64?YWJj?="},
+        {SPAN_OF("x=?base64?YWJj?="), "x=?base64?YWJj?="},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct span text = heap_span(rows[i].text);
+        struct buf out = {0}, back = {0};
+
+        assert_int_equal(buf_add(&out, ">", 1), 0);
+        assert_int_equal(cp_mirror_encode(text, &out), 0);
+        assert_span(((struct span){out.p + 1, out.n - 1}), rows[i].value);
+        assert_int_equal(cp_mirror_decode((struct span){out.p + 1, out.n - 1}, &back), 0);
+        assert_true(span_eq(buf_span(&back), text));
+        buf_done(&out);
+        buf_done(&back);
+        free((char *)text.p);
+    }
+}
+
 #define META   "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\"}"
 #define CALL   "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"h\\u00e9llo\"," META "}}"
 #define READ   "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"resources/read\",\"params\":{\"uri\":\"a://b\"," META "}}"
@@ -205,6 +244,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_decoded_as_the_specification_says),
+        cmocka_unit_test(values_are_encoded_where_they_must_be),
         cmocka_unit_test(headers_and_body_agree_or_the_header_is_named),
         cmocka_unit_test(sets_are_equal_exactly_when_they_say_the_same),
     };
