@@ -363,12 +363,24 @@ static bool has_connection_header(const h2o_header_t *headers, size_t count)
     return false;
 }
 
-/* What only the request that carries it means: it mirrors its body, resumes its stream, or follows its trace. */
+/* What only the request that carries it means: it mirrors or describes its body, resumes its stream, says under which conditions and in which form its answer is wanted,
+ * or follows its trace. */
 static bool is_of_one_request(struct span name)
 {
-    return (name.n > 10 && memcmp(name.p, "mcp-param-", 10) == 0) || span_eq(name, SPAN("mcp-method")) ||
-           span_eq(name, SPAN("mcp-name")) || span_eq(name, SPAN("last-event-id")) || span_eq(name, SPAN("traceparent")) ||
-           span_eq(name, SPAN("tracestate"));
+    static const struct span prefixes[] = {SPAN_OF("mcp-param-"), SPAN_OF("if-")};
+    static const struct span names[] = {
+        SPAN_OF("accept"), SPAN_OF("cache-control"), SPAN_OF("content-encoding"), SPAN_OF("content-type"),
+        SPAN_OF("expect"), SPAN_OF("last-event-id"), SPAN_OF("mcp-method"),       SPAN_OF("mcp-name"),
+        SPAN_OF("pragma"), SPAN_OF("range"),         SPAN_OF("traceparent"),      SPAN_OF("tracestate"),
+    };
+
+    for (size_t i = 0; i != sizeof(prefixes) / sizeof(prefixes[0]); ++i)
+        if (name.n > prefixes[i].n && memcmp(name.p, prefixes[i].p, prefixes[i].n) == 0)
+            return true;
+    for (size_t i = 0; i != sizeof(names) / sizeof(names[0]); ++i)
+        if (span_eq(name, names[i]))
+            return true;
+    return false;
 }
 
 char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t *ret_bytes)
@@ -376,21 +388,28 @@ char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t 
     const h2o_header_t *headers = req->headers.entries;
     size_t count = req->headers.size;
     bool connection = has_connection_header(headers, count);
-    size_t cap = req->input.method.len + req->input.path.len + options->host.n + options->own_method.n + 260;
+    struct span method = options->is_own ? SPAN("POST") : span_iov(req->input.method);
+    size_t cap = method.n + req->input.path.len + options->host.n + options->own_method.n + 320;
     size_t body_bytes = options->is_own || options->has_own_body ? options->body_bytes : req->entity.len;
+    struct buf name_value = {0};
     char *head, *p;
 
+    if (options->own_name.p != NULL && cp_mirror_encode(options->own_name, &name_value) != 0)
+        return NULL;
+    cap += name_value.n;
     for (size_t i = 0; i != count; ++i)
         cap += headers[i].name->len + headers[i].value.len + 4;
-    if ((p = head = malloc(cap)) == NULL)
+    if ((p = head = malloc(cap)) == NULL) {
+        buf_done(&name_value);
         return NULL;
+    }
 #define ADD(bytes_, n_)                                                                                                            \
     do {                                                                                                                           \
         h2o_memcpy(p, bytes_, n_);                                                                                                 \
         p += (n_);                                                                                                                 \
     } while (0)
 #define ADD_LITERAL(text) ADD(text, sizeof(text) - 1)
-    ADD(req->input.method.base, req->input.method.len);
+    ADD(method.p, method.n);
     ADD_LITERAL(" ");
     ADD(req->input.path.base, req->input.path.len);
     ADD_LITERAL(" HTTP/1.1\r\nHost: ");
@@ -401,6 +420,11 @@ char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t 
         ADD(options->own_method.p, options->own_method.n);
         ADD_LITERAL("\r\n");
     }
+    if (options->own_name.p != NULL) {
+        ADD_LITERAL("Mcp-Name: ");
+        ADD(name_value.p, name_value.n);
+        ADD_LITERAL("\r\n");
+    }
     for (size_t i = 0; i != count; ++i) {
         const h2o_header_t *h = &headers[i];
         struct span name = span_iov(*h->name);
@@ -409,7 +433,7 @@ char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t 
             continue;
         if (options->identity_encoding && span_eq(name, SPAN("accept-encoding")))
             continue;
-        if (options->is_own && (is_of_one_request(name) || span_eq(name, SPAN("accept"))))
+        if (options->is_own && is_of_one_request(name))
             continue;
         if (MUTANT("session-header-dropped") && span_eq(name, SPAN("mcp-session-id")))
             continue;
@@ -419,16 +443,17 @@ char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t 
         ADD_LITERAL("\r\n");
     }
     if (options->is_own)
-        ADD_LITERAL("Accept: application/json, text/event-stream\r\n");
+        ADD_LITERAL("Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\n");
     if (options->identity_encoding)
         ADD_LITERAL("Accept-Encoding: identity\r\n");
     /* a method that usually has a body says that it has none, or the peer may wait for one */
-    if (options->is_own || req->entity.base != NULL || span_eq(span_iov(req->input.method), SPAN("POST")) ||
-        span_eq(span_iov(req->input.method), SPAN("PUT")) || span_eq(span_iov(req->input.method), SPAN("PATCH")))
+    if (options->is_own || req->entity.base != NULL || span_eq(method, SPAN("POST")) || span_eq(method, SPAN("PUT")) ||
+        span_eq(method, SPAN("PATCH")))
         p += sprintf(p, "Content-Length: %zu\r\n", body_bytes);
     ADD_LITERAL("\r\n");
 #undef ADD_LITERAL
 #undef ADD
+    buf_done(&name_value);
     *ret_bytes = (size_t)(p - head);
     return head;
 }

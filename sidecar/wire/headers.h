@@ -46,13 +46,14 @@ bool wire_is_inert(struct span name);
 struct wire_head {
     struct span host;       /* what Host says */
     bool identity_encoding; /* ask for a reply that is not encoded, so that it can be read */
-    bool is_own;            /* a request of our own with the same credentials: another body, and no mirror headers of this one's */
+    bool is_own; /* a POST of JSON of our own with the same credentials: without the headers that are about this one alone */
     struct span own_method; /* Mcp-Method of our own; absent: none (legacy) */
+    struct span own_name;   /* Mcp-Name of our own, as text; absent: none */
     bool has_own_body;      /* the same question with an id of our own: another length */
     size_t body_bytes;      /* of our own; with is_own or has_own_body */
 };
 /* Request line and path as they came, our own framing, hop-by-hop headers (RFC 9110 7.6.1, also those that Connection names) and headers with an empty name dropped, all
- * others as they are. Owned by the caller (free). NULL when memory is short. */
+ * others as they are. With is_own: method, Accept, Content-Type and mirror headers are our own. Owned by the caller (free). NULL when memory is short. */
 char *wire_request_head(h2o_req_t *req, const struct wire_head *head, size_t *ret_bytes);
 
 /* What the cache must know of an upstream reply's headers. */

@@ -466,8 +466,8 @@ static void a_request_of_our_own_has_the_callers_credentials_and_nothing_of_his_
 {
     const char *wanted =
         "POST /mcp?x=y HTTP/1.1\r\nHost: h\r\nMcp-Method: server/discover\r\nAuthorization: Bearer t\r\nMCP-Protocol-Version: "
-        "2026-07-28\r\nX-Tenant: a\r\nAccept: application/json, text/event-stream\r\nAccept-Encoding: identity\r\nContent-Length: "
-        "1234\r\n\r\n";
+        "2026-07-28\r\nX-Tenant: a\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\n"
+        "Accept-Encoding: identity\r\nContent-Length: 1234\r\n\r\n";
     struct wire_head head = {
         .host = SPAN("h"),
         .identity_encoding = true,
@@ -497,6 +497,78 @@ static void a_request_of_our_own_has_the_callers_credentials_and_nothing_of_his_
     free(text);
 }
 
+static void expect_own_head(const struct wire_head *head, const char *wanted)
+{
+    size_t n;
+    char *text = wire_request_head(req, head, &n);
+
+    assert_non_null(text);
+    if (!span_eq((struct span){text, n}, span_of(wanted)))
+        fail_msg("'%.*s' is not '%s'", (int)n, text, wanted);
+    free(text);
+}
+
+static void a_request_of_our_own_can_be_made_of_any(void **state)
+{
+    (void)state;
+    req->input.method = h2o_iovec_init(H2O_STRLIT("GET"));
+    add("Accept", "text/event-stream");
+    add("Mcp-Session-Id", "s-1");
+    add("Authorization", "Bearer t");
+    add("Last-Event-ID", "7");
+    add("Range", "bytes=0-");
+    add("If-None-Match", "*");
+    add("If-Modified-Since", "x");
+    add("Cache-Control", "no-cache");
+    add("Pragma", "no-cache");
+    add("Expect", "100-continue");
+    add("If", "is no condition");
+    add("X-Range", "is another's");
+    expect_own_head(&(struct wire_head){.host = SPAN("h"), .is_own = true, .body_bytes = 2},
+                    "POST /mcp?x=y HTTP/1.1\r\nHost: h\r\nMcp-Session-Id: s-1\r\nAuthorization: Bearer t\r\nIf: is no condition\r\n"
+                    "X-Range: is another's\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\n"
+                    "Content-Length: 2\r\n\r\n");
+    /* of a message whose body is of another kind */
+    req->headers.size = 0;
+    req->input.method = h2o_iovec_init(H2O_STRLIT("DELETE"));
+    add("Content-Type", "text/plain");
+    add("Content-Encoding", "gzip");
+    expect_own_head(&(struct wire_head){.host = SPAN("h"), .is_own = true, .body_bytes = 2},
+                    "POST /mcp?x=y HTTP/1.1\r\nHost: h\r\nAccept: application/json, text/event-stream\r\nContent-Type: "
+                    "application/json\r\nContent-Length: 2\r\n\r\n");
+}
+
+static void a_name_of_our_own_is_encoded_where_it_must_be(void **state)
+{
+    static const struct {
+        const char *name, *value;
+    } rows[] = {
+        {"docs://a", "docs://a"},
+        {"", ""},
+        {" a", "=?base64?IGE=?="},
+        {"\xc3\xa9", "=?base64?w6k=?="},
+        {"a\r\nX-Evil: 1", "=?base64?YQ0KWC1FdmlsOiAx?="},
+        {"=?base64?YQ==?=", "=?base64?PT9iYXNlNjQ/WVE9PT89?="},
+    };
+
+    (void)state;
+    add("Mcp-Name", "his");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char wanted[400];
+
+        snprintf(wanted, sizeof(wanted),
+                 "POST /mcp?x=y HTTP/1.1\r\nHost: h\r\nMcp-Method: resources/read\r\nMcp-Name: %s\r\nAccept: application/json, "
+                 "text/event-stream\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n",
+                 rows[i].value);
+        expect_own_head(&(struct wire_head){.host = SPAN("h"),
+                                            .is_own = true,
+                                            .own_method = SPAN("resources/read"),
+                                            .own_name = span_of(rows[i].name),
+                                            .body_bytes = 2},
+                        wanted);
+    }
+}
+
 static void a_head_of_any_size_fits(void **state)
 {
     char name[64];
@@ -515,6 +587,16 @@ static void a_head_of_any_size_fits(void **state)
         size_t n;
 
         free(wire_request_head(req, &(struct wire_head){.host = SPAN("a-host.example:65535"), .identity_encoding = true}, &n));
+        free(wire_request_head(req,
+                               &(struct wire_head){
+                                   .host = SPAN("a-host.example:65535"),
+                                   .identity_encoding = true,
+                                   .is_own = true,
+                                   .own_method = SPAN("resources/templates/list"),
+                                   .own_name = SPAN(" must be encoded, and is as long as that "),
+                                   .body_bytes = SIZE_MAX,
+                               },
+                               &n));
     }
 }
 
@@ -721,6 +803,8 @@ int main(void)
         WITH_REQUEST(hop_by_hop_headers_end_here),
         WITH_REQUEST(a_method_with_a_body_says_when_it_has_none),
         WITH_REQUEST(a_request_of_our_own_has_the_callers_credentials_and_nothing_of_his_request),
+        WITH_REQUEST(a_request_of_our_own_can_be_made_of_any),
+        WITH_REQUEST(a_name_of_our_own_is_encoded_where_it_must_be),
         WITH_REQUEST(a_head_of_any_size_fits),
         WITH_REPLY(a_bare_reply_says_nothing),
         WITH_REPLY(media_types_are_read_as_utf8_only),
