@@ -11,7 +11,7 @@
  * an entry only under one of its names, so nobody hears of what he would not be served. What a link knows (its baseline) is the content that was last seen under either.
  *
  * Always: a link's first content is silent; one change is told once to each subscriber, whoever noticed it, the upstream or we; of several streams of a session one is
- * told; without a stream a session has one pending mark for each link.
+ * told; without a stream a session has one pending mark for each link. A link is its subscriber's, method's and subject's: two with the same three are one.
  * Thread: any; a mutex, held for a search. subscribers_may_want takes none. */
 #ifndef MCPCACHED_NOTIFY_SUBSCRIBERS_H
 #define MCPCACHED_NOTIFY_SUBSCRIBERS_H
@@ -52,7 +52,8 @@ struct subscribers_options {
         min_poll_ms; /* between two polls of one watch, whatever its lifetime; also the first step of the back-off, which doubles up to 5 minutes */
     int64_t unfresh_poll_ms; /* between two polls of what has no lifetime; 0: such are never polled */
     int64_t hold_ms;         /* how long the upstream, where it said that it tells of a link itself, is waited for before we tell */
-    int64_t idle_ms;         /* a session without an open stream and without any call here for so long is forgotten */
+    int64_t
+        idle_ms; /* a session without an open stream that opened, closed, subscribed and unsubscribed nothing for so long is forgotten */
     uint64_t (*random)(void *ctx); /* for jitter; NULL: none */
     void *ctx;
 };
@@ -124,11 +125,12 @@ struct subscription {
 };
 enum subscribe {
     SUBSCRIBE_DONE, /* also when it was there already: then is_covered, and a content where there was none, are taken over */
-    SUBSCRIBE_FULL, /* a limit */
+    SUBSCRIBE_FULL, /* a limit; or no memory, or the stream is over */
 };
 /* stream.id 0: of the session id, which needs no open stream. Without content, and neither covered nor a result, the first poll is due at once. */
 enum subscribe subscribers_subscribe(struct subscribers *s, const struct subscriber_id *id, struct stream_ref stream,
                                      const struct subscription *what, int64_t now_ms);
+/* All of his with this subject. */
 void subscribers_unsubscribe(struct subscribers *s, const uint8_t name[16], uint64_t subject, int64_t now_ms);
 
 /* ---- what happens ---------------------------------------------------------------------------------------------------------------- */
@@ -162,18 +164,21 @@ void subscribers_saw_result(struct subscribers *s, const struct result_sighting 
 
 /* The upstream itself told this subscriber of the topic (subject: of the URI; 0 for a list), and it is being relayed. */
 void subscribers_told(struct subscribers *s, const uint8_t name[16], enum topic topic, uint64_t subject, int64_t now_ms);
-/* Something may have changed, who knows: what is polled and has this subject is polled soon. */
+/* Something may have changed, who knows: what is polled, and had this subject when it was seen last, is polled soon: min_poll_ms after that, and not before a pause after
+ * failures is over. */
 void subscribers_doubt(struct subscribers *s, uint64_t subject, int64_t now_ms);
-/* A write purged all that has one of these subjects, for everybody, and it is over: whoever is subscribed to any of it is told. */
+/* A write purged all that has one of these subjects, for everybody, and it is over: whoever is subscribed to any of it, and has
+ * seen it, is told; of covered links the upstream is given hold_ms here too, and when it told less than hold_ms ago, that was this. */
 void subscribers_purged(struct subscribers *s, const uint64_t *subjects, size_t count, int64_t now_ms, struct actions *out);
 /* This subscriber may have missed something (the stream that covered him was lost, and is back): he is told of each covered link. */
 void subscribers_missed(struct subscribers *s, const uint8_t name[16], int64_t now_ms, struct actions *out);
 
 enum poll_end {
-    POLL_SEEN,   /* it brought an answer, which was reported (subscribers_saw) */
+    POLL_SEEN, /* it brought an answer, which was reported (subscribers_saw); if not under this name or another of his, it failed */
     POLL_FAILED, /* nothing certain: asked again after a pause that doubles */
     POLL_GONE,   /* the stream was not there any more: another one's turn */
 };
+/* Not within a minute: it counts as failed. */
 void subscribers_polled(struct subscribers *s, const struct watch_name *name, enum poll_end how, int64_t now_ms);
 /* A TELL whose stream was gone: a session's mark is pending again, and told to another stream of it if there is one. */
 void subscribers_untold(struct subscribers *s, struct stream_ref stream, const uint8_t name[16], uint64_t subject, int64_t now_ms,
