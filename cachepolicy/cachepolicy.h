@@ -7,6 +7,7 @@
 #include "answer.h"
 #include "bytes.h"
 #include "canonical.h"
+#include "capabilities.h"
 #include "content.h"
 #include "decide.h"
 #include "definition.h"
