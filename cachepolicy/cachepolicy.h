@@ -24,6 +24,7 @@
 #include "rewrite.h"
 #include "sharing.h"
 #include "tag.h"
+#include "telling.h"
 #include "token.h"
 
 #endif
