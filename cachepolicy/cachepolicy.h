@@ -7,6 +7,8 @@
 #include "answer.h"
 #include "bytes.h"
 #include "canonical.h"
+#include "capabilities.h"
+#include "content.h"
 #include "decide.h"
 #include "definition.h"
 #include "duration.h"
@@ -22,6 +24,7 @@
 #include "rewrite.h"
 #include "sharing.h"
 #include "tag.h"
+#include "telling.h"
 #include "token.h"
 
 #endif

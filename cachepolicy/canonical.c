@@ -55,6 +55,34 @@ static char *write_string(char *to, const char *p, const char *end, bool escaped
     return to + (end - p);
 }
 
+int json_add_text(struct buf *out, struct span text)
+{
+    const char *p = text.p, *end = text.p + text.n;
+    size_t before = out->n;
+    int r = buf_add(out, "\"", 1);
+
+    while (r == 0 && p < end) {
+        unsigned n = utf8_sequence(p, end);
+        unsigned char c = (unsigned char)*p;
+        char escaped[6];
+
+        if (n == 0 || c == 0) {
+            r = buf_add_span(out, SPAN("\xef\xbf\xbd"));
+            n = 1;
+        } else if (c < 0x20 || c == '"' || c == '\\') {
+            r = buf_add(out, escaped, (size_t)(write_escaped(escaped, c) - escaped));
+        } else {
+            r = buf_add(out, p, n);
+        }
+        p += n;
+    }
+    if (r == 0)
+        r = buf_add(out, "\"", 1);
+    if (r < 0)
+        out->n = before;
+    return r;
+}
+
 /* NULL when memory for the sorting ran out. */
 static char *write_value(struct cp_json_doc *doc, uint32_t index, char *to);
 

@@ -7,8 +7,8 @@
 
 #include "message.h"
 
-/* Appends the canonical form of what counts in this result (raw bytes; scanned into doc, strictly, to the depth of replies). 0; -ENOENT: none of the members is there, or the
- * text has no canonical form; -ENOMEM. out is unchanged unless 0. */
+/* Appends the canonical form of what counts in this result (raw bytes; scanned into doc, strictly, to the depth of replies). 0; -ENOENT: none of the members is there
+ * (an isError that is false is not), or the text has no canonical form; -ENOMEM. out is unchanged unless 0. */
 int cp_content_of(enum cp_method method, struct span result, struct cp_json_doc *doc, struct buf *out);
 
 #endif

@@ -40,9 +40,33 @@ static inline unsigned utf8_sequence(const char *p, const char *end)
 unsigned json_unescape(const char **p, const char *end, char ret[4]);
 
 /* Appends the text from *at to the end of the object's last member that is named `goes`, without these members and one comma each, and moves *at
- * behind it; without any, neither moves. *at stands before the object's members, and out has room for the text from there. */
-void json_copy_without(struct cp_json_doc *doc, const struct cp_json_node *object, bool (*goes)(struct span name, void *ctx),
+ * behind it; without any, neither moves. An array's elements go by their own text (absent: no string). Each is asked for once, in order. *at stands before the
+ * members, and out has room for the text from there. */
+void json_copy_without(struct cp_json_doc *doc, const struct cp_json_node *container, bool (*goes)(struct span name, void *ctx),
                        void *ctx, const char **at, struct buf *out);
+
+/* A member that an object shall have. */
+struct json_set {
+    struct span name, value; /* name: needs no escapes; value: JSON */
+    uint32_t start, end;     /* what gives way to value within the member that is there; both 0: there is none */
+};
+
+/* Appends the text from *at to the last of these places within the object, with the sets made: a new member stands first, in the order of sets. Moves *at behind it;
+ * without any, neither moves. *at stands before the object's members, and out has room (json_set_room beside the text). */
+void json_copy_set(struct cp_json_doc *doc, const struct cp_json_node *object, const struct json_set *sets, size_t count,
+                   const char **at, struct buf *out);
+static inline size_t json_set_room(const struct json_set *sets, size_t count)
+{
+    size_t room = 0;
+
+    for (size_t i = 0; i < count; i++)
+        room += sets[i].name.n + sets[i].value.n + sizeof("\"\":,") - 1;
+    return room;
+}
+
+/* Appends the string token of these decoded bytes, as the canonical form has it. What is no UTF-8, and NUL, becomes U+FFFD, so that it is a token that the
+ * scanner reads, whatever the bytes. 0 or -ENOMEM; out is unchanged then. */
+int json_add_text(struct buf *out, struct span text);
 
 /* Bytes of a name, for order and equality: the first eight, big-endian, zero-padded. Equal prefixes decide nothing. */
 struct member {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Members: the members of one object in the order of their decoded names, for the duplicate check and for the canonical
- * form.
- * Always: merge sort, so that no choice of names makes it slow; no allocation while the doc is warm.
- * Not here: what the order is used for. Thread: whoever owns the doc. */
+ * form; and copies of a text in which some of them are gone, new or other.
+ * Always: merge sort, so that no choice of names makes it slow; no allocation while the doc is warm; a copy takes its bytes over.
+ * Not here: what the order and the copies are used for. Thread: whoever owns the doc. */
 #include "inside.h"
 
 #include <errno.h>
@@ -70,32 +70,86 @@ static void sort(struct cp_json_doc *doc, struct member *items, struct member *s
         memcpy(items, from, n * sizeof(*items));
 }
 
-void json_copy_without(struct cp_json_doc *doc, const struct cp_json_node *object, bool (*goes)(struct span name, void *ctx),
+/* Where a member begins, with its name's quote, or an element. */
+static uint32_t start_of(const struct cp_json_node *item)
+{
+    return item->name_start != 0 ? item->name_start - 1 : item->start;
+}
+
+static struct span text_of(struct cp_json_doc *doc, const struct cp_json_node *item)
+{
+    return item->name_start != 0 ? cp_json_name(doc, item) : cp_json_text(doc, item);
+}
+
+void json_copy_without(struct cp_json_doc *doc, const struct cp_json_node *container, bool (*goes)(struct span name, void *ctx),
                        void *ctx, const char **at, struct buf *out)
 {
     const char *base = doc->text.p;
-    const struct cp_json_node *member = cp_json_first(doc, object), *kept = NULL;
+    const struct cp_json_node *item = cp_json_first(doc, container), *kept = NULL;
 
-    while (member != NULL) {
-        const struct cp_json_node *last = member, *next;
-        const char *from = base + member->name_start - 1, *to;
+    while (item != NULL) {
+        const struct cp_json_node *last = item, *next;
+        const char *from = base + start_of(item), *to;
 
-        if (!goes(cp_json_name(doc, member), ctx)) {
-            kept = member;
-            member = cp_json_next(doc, member);
+        if (!goes(text_of(doc, item), ctx)) {
+            kept = item;
+            item = cp_json_next(doc, item);
             continue;
         }
-        /* A run of members that go, with the comma behind it, or, at the end, with the one before it. */
-        for (next = cp_json_next(doc, member); next != NULL && goes(cp_json_name(doc, next), ctx); next = cp_json_next(doc, next))
+        /* A run of items that go, with the comma behind it, or, at the end, with the one before it. */
+        for (next = cp_json_next(doc, item); next != NULL && goes(text_of(doc, next), ctx); next = cp_json_next(doc, next))
             last = next;
         to = base + last->end;
         if (next != NULL)
-            to = base + next->name_start - 1;
+            to = base + start_of(next);
         else if (kept != NULL)
             from = base + kept->end;
         buf_add(out, *at, (size_t)(from - *at));
         *at = to;
-        member = next;
+        kept = next;
+        item = cp_json_next(doc, next);
+    }
+}
+
+static void add_new(const struct json_set *set, bool has_more, struct buf *out)
+{
+    buf_add_span(out, SPAN("\""));
+    buf_add_span(out, set->name);
+    buf_add_span(out, SPAN("\":"));
+    buf_add_span(out, set->value);
+    if (has_more)
+        buf_add_span(out, SPAN(","));
+}
+
+void json_copy_set(struct cp_json_doc *doc, const struct cp_json_node *object, const struct json_set *sets, size_t count,
+                   const char **at, struct buf *out)
+{
+    const char *base = doc->text.p, *inside = base + object->start + 1;
+    const struct json_set *next;
+    size_t new_left = 0;
+
+    for (size_t i = 0; i < count; i++)
+        new_left += sets[i].start == 0;
+    if (new_left > 0) {
+        buf_add(out, *at, (size_t)(inside - *at));
+        *at = inside;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (sets[i].start == 0)
+            add_new(&sets[i], --new_left > 0 || object->count > 0, out);
+    }
+    /* the others by their place; nobody sets many */
+    for (uint32_t done = 0;; done = next->start) {
+        next = NULL;
+        for (size_t i = 0; i < count; i++) {
+            if (sets[i].start > done && (next == NULL || sets[i].start < next->start))
+                next = &sets[i];
+        }
+        if (next == NULL)
+            break;
+        buf_add(out, *at, (size_t)(base + next->start - *at));
+        buf_add_span(out, next->value);
+        *at = base + next->end;
     }
 }
 

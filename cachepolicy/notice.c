@@ -7,15 +7,20 @@
 
 #include "loose.h"
 
+static const struct span methods[] = {
+    [CP_NOTICE_TOOLS_LIST_CHANGED] = SPAN_OF("notifications/tools/list_changed"),
+    [CP_NOTICE_PROMPTS_LIST_CHANGED] = SPAN_OF("notifications/prompts/list_changed"),
+    [CP_NOTICE_RESOURCES_LIST_CHANGED] = SPAN_OF("notifications/resources/list_changed"),
+    [CP_NOTICE_RESOURCE_UPDATED] = SPAN_OF("notifications/resources/updated"),
+};
+
+struct span cp_notice_method(enum cp_notice_kind kind)
+{
+    return methods[kind];
+}
+
 static bool kind_of(struct span raw_method, enum cp_notice_kind *ret)
 {
-    static const struct span methods[] = {
-        [CP_NOTICE_TOOLS_LIST_CHANGED] = SPAN_OF("notifications/tools/list_changed"),
-        [CP_NOTICE_PROMPTS_LIST_CHANGED] = SPAN_OF("notifications/prompts/list_changed"),
-        [CP_NOTICE_RESOURCES_LIST_CHANGED] = SPAN_OF("notifications/resources/list_changed"),
-        [CP_NOTICE_RESOURCE_UPDATED] = SPAN_OF("notifications/resources/updated"),
-    };
-
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         if (loose_is(raw_method, methods[i])) {
             *ret = (enum cp_notice_kind)i;

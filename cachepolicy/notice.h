@@ -18,6 +18,9 @@ struct cp_notice {
     struct span uri; /* RESOURCE_UPDATED: decoded; absent when it cannot be told, which may mean any resource */
 };
 
+/* "notifications/..."; static. */
+struct span cp_notice_method(enum cp_notice_kind kind);
+
 typedef void (*cp_notice_fn)(void *ctx, const struct cp_notice *notice);
 
 /* Calls fn for each notice in text: one JSON-RPC message, or an array of them. Whatever some client might take for a notice is one, though others would not

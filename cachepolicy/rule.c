@@ -169,3 +169,12 @@ const struct cp_rule *cp_policy_resource(const struct cp_policy *policy, struct 
 {
     return first_match(CP_PATTERN_URI, policy->resource_rules, policy->resource_count, uri);
 }
+
+const struct cp_rule *cp_policy_result(const struct cp_policy *policy, struct span uri)
+{
+    for (size_t i = 0; i < policy->tool_count; i++) {
+        if (cp_template_matches(&policy->tools[i].resource, uri))
+            return &policy->tools[i];
+    }
+    return NULL;
+}

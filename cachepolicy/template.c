@@ -133,3 +133,33 @@ int cp_template_expand(const struct cp_template *t, struct cp_json_doc *doc, con
     }
     return t->count > 0 ? 0 : -ENOENT;
 }
+
+bool cp_template_matches(const struct cp_template *t, struct span text)
+{
+    size_t at = 0, gap = 0; /* text before at is made; gap: pointers between it and the next literal */
+
+    for (size_t i = 0; i < t->count; i++) {
+        struct span literal = t->pieces[i].literal, rest;
+        const char *found;
+
+        if (t->pieces[i].pointer.text != NULL) {
+            gap++;
+            continue;
+        }
+        if (text.n - at < gap || text.n - at - gap < literal.n)
+            return false;
+        rest = (struct span){text.p + at + gap, text.n - at - gap};
+        /* What no pointer comes before stands here, what none comes behind stands at the end, all else where it is found first: the more is left for the others. */
+        if (gap == 0)
+            found = memcmp(rest.p, literal.p, literal.n) == 0 ? rest.p : NULL;
+        else if (i + 1 == t->count)
+            found = memcmp(rest.p + rest.n - literal.n, literal.p, literal.n) == 0 ? rest.p + rest.n - literal.n : NULL;
+        else
+            found = memmem(rest.p, rest.n, literal.p, literal.n);
+        if (found == NULL)
+            return false;
+        at = (size_t)(found - text.p) + literal.n;
+        gap = 0;
+    }
+    return t->count > 0 && (gap > 0 ? text.n - at >= gap : text.n == at);
+}

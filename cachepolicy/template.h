@@ -24,7 +24,8 @@ void cp_template_done(struct cp_template *t);
  * array (the tag then does not exist for this call); out is unchanged then. 0, -ENOENT, -ENOMEM. */
 int cp_template_expand(const struct cp_template *t, struct cp_json_doc *doc, const struct cp_json_node *arguments, struct buf *out);
 
-/* True when some arguments expand it to this text: each pointer stands for one byte or more. Time: text.n times the pieces. */
+/* True when some arguments expand it to this text: each pointer stands for one byte or more. In doubt it is true: a pointer that comes twice may stand for different
+ * bytes, and one that leads into another's value is taken like any other. No template: false. Time: text.n times the pieces. */
 bool cp_template_matches(const struct cp_template *t, struct span text);
 
 #endif

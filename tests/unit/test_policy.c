@@ -688,6 +688,28 @@ static void the_schema_knows_the_same_keys(void **state)
     free(page);
 }
 
+static void a_resource_is_the_result_of_the_first_tool_that_can_make_it(void **state)
+{
+    (void)state;
+    struct cp_policy *p = parse_good("version: 1\n"
+                                     "tools:\n"
+                                     "  - { name: none, ttl: 1s }\n"
+                                     "  - { name: balance, ttl: 1s, resource: 'balance://{/address}' }\n"
+                                     "  - { name: eth, ttl: 1s, resource: 'balance://eth/{/address}' }\n"
+                                     "  - { name: block, ttl: 1s, resource: 'block://latest' }\n"
+                                     "resources:\n"
+                                     "  - { uri: 'docs://**' }\n");
+
+    assert_ptr_equal(cp_policy_result(p, SPAN("balance://0x1")), &p->tools[1]);
+    assert_ptr_equal(cp_policy_result(p, SPAN("balance://eth/0x1")), &p->tools[1]);
+    assert_ptr_equal(cp_policy_result(p, SPAN("block://latest")), &p->tools[3]);
+    assert_null(cp_policy_result(p, SPAN("block://latest/1")));
+    assert_null(cp_policy_result(p, SPAN("balance://")));
+    assert_null(cp_policy_result(p, SPAN("docs://a")));
+    assert_null(cp_policy_result(p, SPAN("")));
+    cp_policy_unref(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -701,6 +723,7 @@ int main(void)
         cmocka_unit_test(several_texts_are_one_policy),
         cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(references_keep_a_policy),
+        cmocka_unit_test(a_resource_is_the_result_of_the_first_tool_that_can_make_it),
         cmocka_unit_test(every_example_in_the_docs_is_accepted),
         cmocka_unit_test(the_schema_knows_the_same_keys),
     };

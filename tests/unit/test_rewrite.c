@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests in our own name, and what a client listens to. */
+/* Requests in our own name. */
 #include "unit.h"
 
 #include <errno.h>
-#include <stdio.h>
 
-#include "cachepolicy/listen.h"
 #include "cachepolicy/rewrite.h"
 
 static struct cp_json_doc doc, again;
@@ -141,62 +139,6 @@ static void the_meta_that_stays_can_be_put_elsewhere(void **state)
     assert_meta("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\",\"params\":{\"_meta\":7}}", "");
 }
 
-/* ---- subscriptions/listen ----------------------------------------------------------------------------------------------------------- */
-
-static char uris[200];
-
-static void on_uri(void *ctx, struct span uri)
-{
-    size_t n = strlen(uris);
-
-    (void)ctx;
-    snprintf(uris + n, sizeof(uris) - n, "<%.*s>", (int)uri.n, uri.p);
-}
-
-static void assert_listen(const char *params, bool tools, bool prompts, bool resources, const char *expected)
-{
-    struct cp_message message;
-    struct cp_listen listen;
-    char body[600];
-
-    snprintf(body, sizeof(body), "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"subscriptions/listen\"%s%s}",
-             params[0] != '\0' ? ",\"params\":" : "", params);
-    cp_message_parse(&message, &doc, span_of(body));
-    uris[0] = '\0';
-    assert_int_equal(cp_listen_read(&message, &listen, on_uri, NULL), 0);
-    if (listen.tools != tools || listen.prompts != prompts || listen.resources != resources || strcmp(uris, expected) != 0)
-        fail_msg("%s: %d %d %d %s", params, listen.tools, listen.prompts, listen.resources, uris);
-    assert_int_equal(cp_listen_read(&message, &listen, NULL, NULL), 0);
-}
-
-static void a_listen_says_what_it_wants(void **state)
-{
-    struct cp_message message;
-    struct cp_listen listen = {true, true, true};
-
-    (void)state;
-    assert_listen("", false, false, false, "");
-    assert_listen("{}", false, false, false, "");
-    assert_listen("{\"notifications\":{}}", false, false, false, "");
-    assert_listen("{\"notifications\":[]}", false, false, false, "");
-    assert_listen("{\"notifications\":{\"toolsListChanged\":true}}", true, false, false, "");
-    assert_listen("{\"notifications\":{\"promptsListChanged\":true,\"toolsListChanged\":false}}", false, true, false, "");
-    assert_listen("{\"notifications\":{\"resourcesListChanged\":true,\"x\":true}}", false, false, true, "");
-    assert_listen("{\"notifications\":{\"toolsListChanged\":null,\"promptsListChanged\":1,\"resourcesListChanged\":{}}}", false,
-                  true, true, "");
-    assert_listen("{\"notifications\":{\"resourceSubscriptions\":[\"a://b\",7,\"\\u0063\",null]}}", false, false, false,
-                  "<a://b><c>");
-    assert_listen("{\"notifications\":{\"resourceSubscriptions\":\"a://b\"}}", false, false, false, "");
-    assert_listen("{\"toolsListChanged\":true,\"resourceSubscriptions\":[\"a\"]}", false, false, false, "");
-    cp_message_parse(
-        &message, &doc,
-        SPAN("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{\"notifications\":{\"toolsListChanged\":true}}}"));
-    assert_int_equal(cp_listen_read(&message, &listen, on_uri, NULL), -ENOENT);
-    assert_false(listen.tools || listen.prompts || listen.resources);
-    cp_message_parse(&message, &doc, SPAN("{\"jsonrpc\":\"2.0\",\"method\":\"subscriptions/listen\"}"));
-    assert_int_equal(cp_listen_read(&message, &listen, on_uri, NULL), -ENOENT);
-}
-
 static int done(void **state)
 {
     (void)state;
@@ -212,7 +154,6 @@ int main(void)
         cmocka_unit_test(only_a_request_is_rewritten),
         cmocka_unit_test(an_element_of_a_batch_is_not_rewritten),
         cmocka_unit_test(the_meta_that_stays_can_be_put_elsewhere),
-        cmocka_unit_test(a_listen_says_what_it_wants),
     };
 
     return cmocka_run_group_tests(tests, NULL, done);

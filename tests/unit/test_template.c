@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "cachepolicy/template.h"
 
@@ -107,12 +108,111 @@ static void mistakes_are_explained(void **state)
     }
 }
 
+static void a_text_may_come_of_a_template(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *subject;
+        bool expected;
+    } rows[] = {
+        {"plain", "plain", true},
+        {"plain", "plai", false},
+        {"plain", "plain ", false},
+        {"plain", "", false},
+        {"{/a}", "", false}, /* a pointer stands for one byte or more */
+        {"{/a}", "x", true},
+        {"{/a}", "\n{/a}/?*", true},
+        {"{/a}{/b}", "x", false},
+        {"{/a}{/b}", "xy", true},
+        {"a{/a}", "a", false},
+        {"a{/a}", "ab", true},
+        {"a{/a}", "bb", false},
+        {"{/a}a", "a", false},
+        {"{/a}a", "aa", true},
+        {"{/a}a", "ab", false},
+        {"balance://{/address}", "balance://0x1", true},
+        {"balance://{/address}", "balance://", false},
+        {"balance://{/address}", "Balance://0x1", false},
+        {"user://{/id}/posts/{/post}", "user://1/posts/2", true},
+        {"user://{/id}/posts/{/post}", "user:///posts/2", false},
+        {"user://{/id}/posts/{/post}", "user://1/posts/", false},
+        {"user://{/id}/posts/{/post}", "user:///posts//posts/2", true},
+        /* where a literal is found first is not always where it ends */
+        {"{/a}-{/b}", "--", false},
+        {"{/a}-{/b}", "---", true},
+        {"{/a}-{/b}-", "a-b-c-", true},
+        {"{/a}-{/b}-", "a-b-c", false},
+        {"{/a}-x", "a-x-x", true},
+        {"x{/a}x", "x", false},
+        {"x{/a}x", "xx", false},
+        {"x{/a}x", "xxx", true},
+        {"{/a}ab{/b}{/c}ab", "xabababab", true},
+        {"{/a}ab{/b}{/c}ab", "xabxab", false},
+        {"{/a}\xc3\xa9{/b}",
+         "1\xc3\xa9"
+         "2",
+         true},
+        {"{/a}:{/a}", "x:y", true}, /* in doubt */
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct cp_template t = {0};
+        struct span subject = heap_span(span_of(rows[i].subject));
+
+        assert_int_equal(cp_template_parse(span_of(rows[i].text), &t, NULL), 0);
+        if (cp_template_matches(&t, subject) != rows[i].expected)
+            fail_msg("'%s' and '%s'", rows[i].text, rows[i].subject);
+        free((char *)subject.p);
+        cp_template_done(&t);
+    }
+    assert_false(cp_template_matches(&(struct cp_template){0}, SPAN("")));
+    assert_false(cp_template_matches(&(struct cp_template){0}, SPAN_ABSENT));
+    assert_false(cp_template_matches(&(struct cp_template){0}, SPAN("x")));
+}
+
+/* What expands matches, whatever the values are; and a text of a template's own pieces, over and over, is told in good time. */
+static void what_expands_matches(void **state)
+{
+    (void)state;
+    static const char *const values[] = {"a", "b", "ab", "ba", "aab", "abab", "\xc3\xa9"};
+    static const char *const texts[] = {"{/x}",       "a{/x}",     "{/x}b",        "{/x}a{/y}",
+                                        "{/x}ab{/y}", "{/x}{/y}b", "a{/x}ab{/y}b", "{/x}b{/y}a{/x}"};
+    struct cp_json_doc doc = {0};
+    struct cp_template t = {0};
+    struct buf out = {0};
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        assert_int_equal(cp_template_parse(span_of(texts[i]), &t, NULL), 0);
+        for (size_t j = 0; j < 49; j++) {
+            char arguments[64];
+
+            snprintf(arguments, sizeof(arguments), "{\"x\":\"%s\",\"y\":\"%s\"}", values[j / 7], values[j % 7]);
+            assert_int_equal(cp_json_scan(&doc, span_of(arguments), &cp_json_strict), CP_JSON_OK);
+            out.n = 0;
+            assert_int_equal(cp_template_expand(&t, &doc, cp_json_root(&doc), &out), 0);
+            if (!cp_template_matches(&t, buf_span(&out)))
+                fail_msg("'%s' of %s", texts[i], arguments);
+        }
+        cp_template_done(&t);
+    }
+    assert_int_equal(cp_template_parse(SPAN("{/a}aab{/a}aab{/a}aab{/a}aab{/a}aab{/a}aab{/a}aac"), &t, NULL), 0);
+    out.n = 0;
+    for (size_t i = 0; i < 100000; i++)
+        assert_int_equal(buf_add(&out, "aab", 3), 0);
+    assert_false(cp_template_matches(&t, buf_span(&out)));
+    cp_template_done(&t);
+    cp_json_done(&doc);
+    buf_done(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(templates_are_filled_from_the_arguments),
         cmocka_unit_test(without_arguments_only_plain_text_expands),
         cmocka_unit_test(mistakes_are_explained),
+        cmocka_unit_test(a_text_may_come_of_a_template),
+        cmocka_unit_test(what_expands_matches),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
