@@ -43,7 +43,7 @@ static enum family family_of(enum cp_method method)
     return FAMILY_NONE;
 }
 
-static bool is_known_version(enum cp_era era, struct span version)
+bool cp_version_is_known(enum cp_era era, struct span version)
 {
     if (era == CP_ERA_MODERN)
         return span_eq(version, SPAN("2026-07-28"));
@@ -238,7 +238,7 @@ void cp_decide(const struct cp_policy *policy, const struct cp_message *message,
     enum cp_reason reason = CP_REASON_NONE;
     if (!caller->body_is_plain)
         reason = CP_REASON_MEDIA_TYPE;
-    else if (!is_known_version(message->era, is_legacy ? caller->version : message->version))
+    else if (!cp_version_is_known(message->era, is_legacy ? caller->version : message->version))
         reason = CP_REASON_VERSION;
     else if (message->is_continuation)
         reason = CP_REASON_CONTINUATION;

@@ -69,6 +69,9 @@ struct cp_decision {
     bool may_private;            /* private results may be stored for this caller, so look in the private arm */
 };
 
+/* Versions of the protocol that the cache understands. */
+bool cp_version_is_known(enum cp_era era, struct span version);
+
 void cp_decide(const struct cp_policy *policy, const struct cp_message *message, const struct cp_caller *caller,
                struct cp_decision *ret);
 

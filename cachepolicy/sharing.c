@@ -106,6 +106,7 @@ enum cp_sharing cp_sharing_of(enum cp_reason reason, const struct cp_decision *d
     case CP_REASON_KEY_SIZE:
     case CP_REASON_EXPIRED:
     case CP_REASON_OBSERVE:
+    case CP_REASON_SUBSCRIPTION:
     case CP_REASON_HIT_FOR_MISS:
     case CP_REASON_FLIGHTS:
     case CP_REASON_STALE_IF_ERROR:

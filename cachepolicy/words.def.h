@@ -37,6 +37,7 @@ CP_REASON(KEY_SIZE, "key-size", "the canonical parameters are larger than the li
 CP_REASON(EXPIRED, "expired", "the caller's token says that it has expired")
 CP_REASON(UNPROVEN, "unproven", "the upstream has not lately been seen to accept this caller for this")
 CP_REASON(OBSERVE, "observe", "the policy only observes")
+CP_REASON(SUBSCRIPTION, "subscription", "it is kept here, because the upstream keeps none of this kind")
 /* looked up, not the answer */
 CP_REASON(PURGED, "purged", "it was purged, in the store or while it was fetched")
 CP_REASON(HIT_FOR_MISS, "hit-for-miss", "the last answer to this was nobody else's: asked alone, not waited for another's")

@@ -45,6 +45,9 @@ void counts_log(void)
         [COUNT_STREAM_LOST] = "stream-lost",
         [COUNT_HIT_FOR_MISS] = "hit-for-miss",
         [COUNT_PURGE] = "purge",
+        [COUNT_TOLD] = "told",
+        [COUNT_POLLED] = "polled",
+        [COUNT_POLL_FAILED] = "poll-failed",
     };
 
     for (unsigned i = 0; i != CP_OUTCOME_COUNT; ++i)

@@ -17,6 +17,9 @@ enum count {
     COUNT_STREAM_LOST,  /* upstream streams that ended by themselves */
     COUNT_HIT_FOR_MISS, /* questions whose answers turned out to be nobody else's */
     COUNT_PURGE,        /* purges that an operator asked for */
+    COUNT_TOLD,         /* notifications of our own */
+    COUNT_POLLED,       /* answers that were asked for because somebody is subscribed */
+    COUNT_POLL_FAILED,
     COUNT_COUNT
 };
 

@@ -5,7 +5,10 @@
 #include "sidecar/admin/admin.h"
 #include "sidecar/base/log.h"
 #include "sidecar/counts.h"
+#include "sidecar/base/slots.h"
+#include "sidecar/flow/announce.h"
 #include "sidecar/flow/flight.h"
+#include "sidecar/flow/offer.h"
 #include "sidecar/flow/probe.h"
 #include "sidecar/front/listener.h"
 #include "sidecar/policy_file.h"
@@ -27,6 +30,8 @@
 /* Calls whose breakers are known at once, and tools whose definitions are: both bounded because clients choose names. */
 #define BREAKER_NAMES 4096
 #define DEFINITIONS   16384
+/* Event ids of streams that may be resumed, remembered at once. */
+#define EVENT_IDS 16384
 
 struct house {
     struct settings settings;
@@ -37,7 +42,7 @@ struct house {
     struct flow_shared shared;
     struct flow *flows[FLOWS_MAX];
     _Atomic int64_t challenged_ms;
-    struct budget_places refreshes;
+    struct budget_places refreshes, polls;
     atomic_size_t open_streams;
     struct budget_retries retries;
     struct listener *listener;
@@ -150,6 +155,21 @@ static int check_numbers(const struct house *h)
 {
     if (h->settings.max_depth < 1 || h->settings.max_depth > 512)
         return refuse("--max-depth: choose a number from 1 to 512");
+    if (strcmp(h->settings.subscriptions, "on") != 0 && strcmp(h->settings.subscriptions, "off") != 0)
+        return refuse("--subscriptions: choose on or off");
+    return 0;
+}
+
+/* What was completed by an earlier process is not what this one keeps. */
+static int forget_offers(struct house *h)
+{
+    struct cp_keyer *keyer;
+    int r = cp_keyer_new(store_secret(h->store), &keyer);
+
+    if (r != 0)
+        return r;
+    offers_forget(h->store, keyer);
+    cp_keyer_free(keyer);
     return 0;
 }
 
@@ -173,6 +193,7 @@ static int open_listener(struct house *h)
     int r;
 
     budget_places_init(&h->refreshes, h->settings.max_refreshes);
+    budget_places_init(&h->polls, h->settings.max_refreshes);
     budget_retries_init(&h->retries);
     h->shared = (struct flow_shared){
         .trust =
@@ -195,6 +216,13 @@ static int open_listener(struct house *h)
         .refreshes = &h->refreshes,
         .flows = h->flows,
         .open_streams = &h->open_streams,
+        .board = board_new(),
+        .subscribers = strcmp(h->settings.subscriptions, "on") == 0
+                           ? announce_subscribers_new(h->settings.max_subscriptions, h->settings.watch_interval_ms)
+                           : NULL,
+        .event_ids = slots_new(EVENT_IDS, 1),
+        .polls = &h->polls,
+        .stream_keepalive_ms = h->settings.stream_keepalive_ms,
         .upstream =
             {
                 .url = &h->url,
@@ -211,8 +239,11 @@ static int open_listener(struct house *h)
         .max_depth = (uint32_t)h->settings.max_depth,
     };
     if (h->shared.trust.standings == NULL || h->shared.trust.ended_sessions == NULL || h->shared.trust.proofs == NULL ||
-        h->shared.trust.rate == NULL || h->shared.probe_registry == NULL)
+        h->shared.trust.rate == NULL || h->shared.probe_registry == NULL || h->shared.board == NULL ||
+        h->shared.event_ids == NULL || (h->shared.subscribers == NULL && strcmp(h->settings.subscriptions, "on") == 0))
         return refuse("out of memory");
+    if (h->shared.subscribers == NULL && (r = forget_offers(h)) != 0)
+        return refuse(strerror(-r));
     if ((r = listener_new(&options, &h->listener, &error)) != 0)
         return refuse(*error.text != '\0' ? error.text : strerror(-r));
     return 0;
@@ -241,6 +272,9 @@ static void close_house(struct house *h)
 {
     admin_free(h->admin);
     listener_free(h->listener);
+    subscribers_free(h->shared.subscribers);
+    board_free(h->shared.board);
+    slots_free(h->shared.event_ids);
     flight_registry_free(h->shared.flight_registry);
     breaker_free(h->shared.breaker);
     definitions_free(h->shared.trust.definitions);

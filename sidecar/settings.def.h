@@ -52,6 +52,15 @@ SETTING(max_proofs, "max-proofs", NUMBER, "65536", "N",
         "acceptances by the upstream that are remembered at once (one for each caller, and for each caller and tool)")
 SETTING(max_streams, "max-streams", NUMBER, "1024", "N",
         "event streams (GET, subscriptions/listen) open at once; one more gets 503")
+SETTING(subscriptions, "subscriptions", TEXT, "on", "on|off",
+        "whether changes are told to subscribers where the upstream does not do it itself: what it says it can do is completed, "
+        "subscriptions are kept here, and what is subscribed to is asked for again when its lifetime ends")
+SETTING(watch_interval_ms, "watch-interval", DURATION, "30s", "TIME",
+        "how often something that is subscribed to, and has no lifetime of its own, is asked for again; 0: never")
+SETTING(stream_keepalive_ms, "stream-keepalive", DURATION, "15s", "TIME",
+        "after how much silence a comment is written on an event stream, so that nothing on the way takes it for dead; 0: never")
+SETTING(max_subscriptions, "max-subscriptions", NUMBER, "65536", "N",
+        "resources and lists that all clients together may be subscribed to here; one more is refused, or not acknowledged")
 SETTING(max_flights, "max-flights", NUMBER, "4096", "N",
         "fetches that requests for the same thing may share at once; over it each request goes upstream for itself")
 SETTING(max_waiters, "max-waiters", NUMBER, "1024", "N", "requests that may wait for one fetch; one more goes upstream for itself")

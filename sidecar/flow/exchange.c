@@ -10,10 +10,14 @@
 
 #include "sidecar/base/log.h"
 #include "sidecar/counts.h"
+#include "sidecar/flow/announce.h"
 #include "sidecar/flow/notices.h"
+#include "sidecar/flow/offer.h"
 #include "sidecar/flow/request.h"
+#include "sidecar/flow/subscribe.h"
 #include "sidecar/wire/downstream.h"
 #include "sidecar/wire/events.h"
+#include "sidecar/wire/frames.h"
 #include "sidecar/wire/reply.h"
 
 #include <stdatomic.h>
@@ -44,14 +48,13 @@ struct exchange {
     int64_t began_ms;
     uint64_t generation; /* noted before anything was sent */
     struct fill fill;
-    struct flight *flight;    /* that waits for this; NULL: none, or it has landed */
-    struct stamps stamps;     /* what it makes old */
-    struct coverage coverage; /* of a stream */
+    struct flight *flight; /* that waits for this; NULL: none, or it has landed */
+    struct stamps stamps;  /* what it makes old */
     struct breaker_pass pass;
-    bool has_pass, covers;
+    bool has_pass;
     int64_t stale_if_error_ms;
     struct identity identity; /* whoever asked */
-    bool has_identity, proves, ends_session, is_get, has_origin, is_hidden;
+    bool has_identity, proves, ends_session, has_origin, is_hidden;
     void (*on_done)(void *ctx, bool is_accepted); /* of a request of our own */
     void *ctx;
 
@@ -71,6 +74,10 @@ struct exchange {
 
     /* the reply */
     enum tap tap;
+    bool completes;       /* what it says that the server can tell of */
+    struct frames frames; /* with completes, of an event stream */
+    struct buf completed;
+    bool is_subscribed;   /* what it accepted is noted */
     size_t tap_max;       /* of the body, or of one event */
     struct buf collected; /* TAP_JSON */
     struct events events; /* TAP_EVENTS */
@@ -89,12 +96,6 @@ static int64_t now_of(const struct exchange *x)
 static bool is_miss(const struct exchange *x)
 {
     return x->fill.kind == FILL_STORE && x->outcome != CP_OUTCOME_BYPASS;
-}
-
-/* A stream that tells of changes. */
-static bool is_telling(const struct exchange *x)
-{
-    return x->covers && x->status == 200 && x->fill.reply.is_events;
 }
 
 struct exchange *exchange_of_link(h2o_linklist_t *link)
@@ -168,11 +169,14 @@ static void land(struct exchange *x, struct flight_outcome *outcome)
 }
 
 /* A write that the upstream refuses to this caller as such has changed nothing; of any other nobody knows. */
-static void raise_stamps(struct exchange *x)
+static bool raise_stamps(struct exchange *x)
 {
     /* nor has who is known to nobody, and did not wait to be: anybody could purge by calling and leaving */
-    if (x->has_head ? x->status != 401 && x->status != 403 : x->stamps.is_known || !x->has_left)
+    bool counts = x->has_head ? x->status != 401 && x->status != 403 : x->stamps.is_known || !x->has_left;
+
+    if (counts)
         stamps_raise(x->flow, &x->stamps);
+    return counts;
 }
 
 /* What the head or the end showed of the upstream. */
@@ -191,7 +195,8 @@ static void settle_breaker(struct exchange *x, enum upstream_end how)
 static void finish(struct exchange *x)
 {
     /* however it ended: what it was to change may have changed */
-    raise_stamps(x);
+    if (raise_stamps(x))
+        stamps_announce(x->flow, &x->stamps);
     stamps_end(x->flow, &x->stamps);
     land(x, fill_outcome_of(&x->fill, CP_REASON_ABANDONED, 0, NULL, 0));
     if (x->has_pass)
@@ -211,30 +216,27 @@ static void finish(struct exchange *x)
     buf_done(&x->collected);
     events_done(&x->events);
     fill_done(&x->fill);
-    coverage_done(&x->coverage);
+    frames_done(&x->frames);
+    buf_done(&x->completed);
     free(x->body);
     free(x);
 }
 
-/* A stream that is resumed may bring the end of a call that another request began, a write for one (2025-11-25 basic/transports, "Resumability and Redelivery"). What
- * the call was is not known here, so only its caller's own answers are over. */
-static void hear_response(struct exchange *x, struct span data)
+/* Under which name the client that this is relayed to may be subscribed. */
+static const uint8_t *subscriber_of(const struct exchange *x, uint8_t name[16])
 {
-    struct cp_answer answer;
-
-    if (!x->is_get || !x->has_identity || data.n == 0)
-        return;
-    cp_answer_parse(&answer, &x->flow->reply_doc, data);
-    if (!answer.is_readable || !answer.has_method)
-        store_raise(x->flow->shared->trust.store, cp_subject_of_principal(&x->identity.principal), STORE_RAISE_HARD);
+    if (x->client == NULL || !x->has_identity || !x->identity.has_session || x->flow->shared->subscribers == NULL)
+        return NULL;
+    identity_session_name(&x->identity, name);
+    return name;
 }
 
 static void on_event(void *ctx, struct span data)
 {
     struct exchange *x = ctx;
+    uint8_t name[16];
 
-    notices_hear(x->flow, data);
-    hear_response(x, data);
+    notices_hear(x->flow, data, subscriber_of(x, name));
     fill_event(&x->fill, data, x->events.dropped);
 }
 
@@ -276,8 +278,8 @@ static void choose_tap(struct exchange *x, const struct upstream_head *head)
     const struct cp_reply *reply = &x->fill.reply;
     size_t limit = x->tap_max = tap_max_of(x, reply->is_events);
     /* a lookup and a session's beginning say in their head what became of them */
-    bool may_hold = x->fill.kind != FILL_WATCH;
-    bool wants = (x->fill.kind != FILL_NOTHING || x->is_batch) && reply->status == 200 && !reply->is_encoded;
+    bool may_hold = x->fill.kind != FILL_WATCH || x->completes;
+    bool wants = (x->fill.kind != FILL_NOTHING || x->is_batch || x->completes) && reply->status == 200 && !reply->is_encoded;
 
     x->tap = TAP_NONE;
     if (head->has_body && reply->is_events && !reply->is_encoded) {
@@ -351,20 +353,21 @@ static void release_hold(struct exchange *x, size_t content_bytes)
 static void learn(struct exchange *x, const struct wire_reply_facts *facts)
 {
     if (x->has_identity)
-        admission_learn(
-            &x->flow->trust, &x->identity,
-            &(struct admission_facts){
-                .status = x->status,
-                .challenges = facts->challenges,
-                .has_origin = x->has_origin,
-                .is_hidden = x->is_hidden,
-                .is_probe = x->fill.kind == FILL_PROBE,
-                /* a page may answer anybody: a login, for one */
-                .proves = x->proves && (facts->reply.is_events || (!x->is_get && (facts->reply.is_json || !x->is_request))),
-                .ends_session = x->ends_session,
-                .began_ms = x->began_ms,
-            },
-            now_of(x));
+        admission_learn(&x->flow->trust, &x->identity,
+                        &(struct admission_facts){
+                            .status = x->status,
+                            .challenges = facts->challenges,
+                            .has_origin = x->has_origin,
+                            .is_hidden = x->is_hidden,
+                            .is_probe = x->fill.kind == FILL_PROBE,
+                            /* a page may answer anybody: a login, for one */
+                            .proves = x->proves && (facts->reply.is_events || facts->reply.is_json || !x->is_request),
+                            .ends_session = x->ends_session,
+                            .began_ms = x->began_ms,
+                        },
+                        now_of(x));
+    if (x->has_identity)
+        announce_ends(x->flow, &x->identity, x->status, x->ends_session);
 }
 
 /* Tags from the reply's head, and, of a write, what it makes old (RFC 9875). */
@@ -426,6 +429,13 @@ struct failure {
     enum cp_reason reason;
     const char *text;
 };
+
+static struct failure failure_of(enum upstream_end how);
+
+const char *exchange_failure_text(enum upstream_end how)
+{
+    return failure_of(how).text;
+}
 
 static struct failure failure_of(enum upstream_end how)
 {
@@ -530,15 +540,63 @@ static void on_head(void *data, const struct upstream_head *head)
     downstream_start(x->client, head->content_bytes);
 }
 
+/* The server's word on what it can tell of, with what is told here. */
+static void complete_text(struct exchange *x, struct span text, struct buf *out)
+{
+    uint8_t offers = 0;
+
+    if (!offer_complete(x->flow, x->is_legacy_post ? CP_ERA_LEGACY : CP_ERA_MODERN, text, x->id, x->fill.session_id != NULL, out,
+                        &offers))
+        return;
+    x->fill.offers = offers;
+}
+
+static void on_frame(void *ctx, const struct frame *frame)
+{
+    struct exchange *x = ctx;
+    struct buf text = {0};
+
+    if (!frame->is_piece && frame->has_data && frame->is_message && frame->data.n != 0)
+        complete_text(x, frame->data, &text);
+    if ((text.n != 0 ? frame_with_data(frame, buf_span(&text), &x->completed) : buf_add_span(&x->completed, frame->raw)) != 0)
+        h2o_fatal("no memory");
+    buf_done(&text);
+}
+
+/* The events that became whole, completed: as if the upstream had sent them so. Until the next call. */
+static struct span complete_events(struct exchange *x, struct span bytes)
+{
+    x->completed.n = 0;
+    if (frames_feed(&x->frames, bytes, on_frame, x) != 0)
+        h2o_fatal("no memory");
+    return x->completed.n != 0 ? buf_span(&x->completed) : SPAN("");
+}
+
+/* Accepted by the upstream: noted before the client hears of it. */
+static void settle_subscription(struct exchange *x)
+{
+    struct cp_message message;
+
+    if (x->fill.kind != FILL_SUBSCRIBE || !x->fill.is_accepted || x->is_subscribed || x->client == NULL)
+        return;
+    x->is_subscribed = true;
+    cp_message_parse(&message, &x->flow->request_doc, (struct span){x->body, x->body_bytes});
+    if (message.name.p != NULL)
+        subscribe_noted(x->flow, downstream_req(x->client), &x->identity, message.name, now_of(x));
+}
+
 static void on_body(void *data, struct span bytes)
 {
     struct exchange *x = data;
 
     raise_stamps(x);
     if (x->tap == TAP_EVENTS) {
+        if (x->completes)
+            bytes = complete_events(x, bytes);
         /* read before it is relayed: what the client does next may depend on what was learned */
         if (events_feed(&x->events, bytes, on_event, x) != 0)
             x->tap = TAP_NONE;
+        settle_subscription(x);
         if (x->flight != NULL && (x->fill.is_judged || x->fill.is_doubtful || x->fill.reply.server_asked || x->events.dropped) &&
             land_early(x, fill_outcome_of(&x->fill, x->events.dropped ? CP_REASON_LARGE : CP_REASON_EXCHANGE, 200, NULL, 0)))
             return;
@@ -599,13 +657,24 @@ static void answer_error(struct exchange *x, enum upstream_end how)
 static void settle_fill(struct exchange *x, bool is_whole)
 {
     struct fill *fill = &x->fill;
+    uint8_t name[16];
 
     if (is_whole && x->tap == TAP_JSON && x->is_batch)
-        notices_hear(x->flow, buf_span(&x->collected));
+        notices_hear(x->flow, buf_span(&x->collected), subscriber_of(x, name));
+    if (is_whole && x->tap == TAP_JSON && x->completes && x->collected.n != 0) {
+        struct buf text = {0};
+
+        complete_text(x, buf_span(&x->collected), &text);
+        if (text.n != 0) {
+            buf_done(&x->collected);
+            x->collected = text;
+        }
+    }
     if (is_whole && x->tap == TAP_JSON && fill->kind != FILL_NOTHING)
         fill_reply(fill, buf_span(&x->collected));
     if (is_whole && (x->tap == TAP_NONE || x->events.dropped))
         fill_unread(fill);
+    settle_subscription(x);
     if (fill->kind != FILL_STORE)
         return;
     if (fill->is_judged)
@@ -631,10 +700,9 @@ static void on_end(void *data, enum upstream_end how)
         finish(x);
         return;
     }
+    if (x->completes && x->tap == TAP_EVENTS)
+        relay(x, frames_rest(&x->frames));
     settle_fill(x, is_whole);
-    /* a server that ends a stream which may be resumed tells what is missed later */
-    if (is_telling(x) && !(how == UPSTREAM_COMPLETE && x->events.has_ids))
-        coverage_lost(x->flow, &x->coverage);
     if (how == UPSTREAM_SURPLUS && x->fill.is_stored) {
         fill_withdraw(&x->fill);
         x->reason = x->fill.reason;
@@ -726,9 +794,6 @@ void exchange_kill(struct exchange *x)
 {
     struct downstream *client = x->client;
 
-    /* nobody hears what the upstream says until the next start */
-    if (is_telling(x))
-        coverage_lost(x->flow, &x->coverage);
     x->client = NULL;
     if (x->call != NULL)
         upstream_call_cancel(x->call);
@@ -782,6 +847,12 @@ static void begin_fill(struct exchange *x, const struct exchange_plan *plan)
                plan->caller->facts.body_is_plain && !plan->caller->facts.hides_headers) {
         /* what the upstream reads is what was read here, or nothing is learned from it */
         fill->kind = FILL_SESSION;
+    } else if (plan->subscribes) {
+        fill->kind = FILL_SUBSCRIBE;
+    }
+    if (plan->polled != NULL) {
+        fill->is_poll = true;
+        fill->polled = *plan->polled;
     }
 }
 
@@ -795,18 +866,6 @@ static void take_plan(struct exchange *x, const struct exchange_plan *plan)
         x->stamps = *plan->stamps;
     if (x->flight != NULL)
         flight_began(x->flight, x);
-}
-
-/* Which changes a stream would tell of. */
-static void begin_coverage(struct exchange *x, const struct exchange_plan *plan)
-{
-    x->covers = plan->is_stream;
-    if (!plan->is_stream)
-        return;
-    if (plan->message != NULL)
-        coverage_of_listen(x->flow, plan->message, &x->coverage);
-    else
-        coverage_of_get(&x->coverage);
 }
 
 void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan *plan)
@@ -850,8 +909,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     if (plan->id != NULL) {
         x->has_identity = true;
         x->identity = *plan->id;
-        x->proves = is_get || span_eq(plan->wire->method, SPAN("POST"));
-        x->is_get = is_get;
+        x->proves = span_eq(plan->wire->method, SPAN("POST"));
         x->has_origin = plan->wire->origin.p != NULL;
         /* credentials that Connection names do not travel; of two sessions nobody knows which one was meant */
         x->is_hidden = plan->wire->hides_headers || plan->wire->mirror.repeated;
@@ -860,7 +918,7 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
     if ((x->is_stream = plan->is_stream))
         atomic_fetch_add_explicit(flow->shared->open_streams, 1, memory_order_relaxed);
     begin_fill(x, plan);
-    begin_coverage(x, plan);
+    x->completes = plan->completes;
     h2o_linklist_insert(&flow->exchanges, &x->link);
     ++flow->exchange_count;
 
@@ -875,7 +933,6 @@ void exchange_begin(struct flow *flow, h2o_req_t *req, const struct exchange_pla
         h2o_fatal("no memory");
     request.body = (struct span){x->body, x->body_bytes};
     request.is_head = x->is_head;
-    request.is_patient = plan->is_mcp_path && is_get;
     /* a read is what changes nothing: safe methods of HTTP, and calls that the policy calls cacheable */
     request.may_repeat = plan->outcome == CP_OUTCOME_MISS || x->is_head || is_get || span_eq(plan->wire->method, SPAN("OPTIONS"));
 

@@ -4,7 +4,7 @@
  * A pass is relayed byte for byte. A fill too; only when its reply is JSON does it wait for the end of the body (bounded by max-entry), so that
  * the head can say whether the answer was stored. Event streams are never held back.
  *
- * The client leaves: a modern exchange, a GET and whatever is no legacy request are cancelled upstream at once (closing the stream is how the modern era cancels; protocol notes 9). A
+ * The client leaves: a modern exchange and whatever is no legacy request are cancelled upstream at once (closing the stream is how the modern era cancels; protocol notes 9). A
  * legacy request runs on to its end (2025-11-25 basic/transports: a disconnect is no cancel) unless its stream carries event ids: then the
  * upstream's stream is closed too, because the client may resume it, which servers refuse while the old one is open.
  * Only so many may run on without a client (flow.detached_max): the rest is cancelled, or clients that call and leave would take all descriptors.
@@ -36,7 +36,12 @@ struct exchange_plan {
     bool has_pass;
     uint64_t owner; /* MISS: on whose share the result lies */
     bool is_mcp_path;
-    bool is_stream; /* counts against the open streams */
+    bool is_stream;                  /* counts against the open streams */
+    bool was_probed;                 /* a stream: its caller was asked about already, whatever came of it */
+    const struct session *session;   /* of a GET: what its session negotiated */
+    bool completes;                  /* the reply says what the server can tell of, and is completed (offer.h) */
+    bool subscribes;                 /* resources/subscribe: when it is accepted, it is noted here */
+    const struct watch_name *polled; /* a poll's (watch.h): whose own name its answer has; NULL: it is none */
     int64_t now_ms;
 };
 
@@ -50,11 +55,17 @@ struct exchange_own {
     struct span id; /* raw token, in body */
     struct identity identity;
     int64_t now_ms;
-    void (*on_done)(void *ctx, bool is_accepted); /* accepted: answered by a result; of a refresh: by one that is stored */
+    void (*on_done)(
+        void *ctx,
+        bool
+            is_accepted); /* accepted: answered by a result; of a refresh: by one that is stored; of a poll: by one that could be compared */
     void *ctx;
 };
 /* NULL: it is already done. */
 struct exchange *exchange_begin_own(struct flow *flow, const struct exchange_own *own);
+
+/* What is said of a fetch that ended like this, without a usable answer. */
+const char *exchange_failure_text(enum upstream_end how);
 
 struct exchange *exchange_of_link(h2o_linklist_t *link);
 /* Upstream cancelled, client cut, exchange gone. */

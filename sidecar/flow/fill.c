@@ -7,6 +7,7 @@
 #include "cachepolicy/definition.h"
 #include "sidecar/flow/lookup.h"
 #include "sidecar/flow/purge.h"
+#include "sidecar/flow/watch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -57,6 +58,7 @@ static void learn_session(struct fill *fill, const struct cp_answer *answer, con
     if (fill->session_id == NULL || !answer->has_result || answer->version.n == 0 || answer->version.n >= sizeof(session.version))
         return;
     memcpy(session.version, answer->version.p, answer->version.n);
+    session.offers = fill->offers;
     cp_digest_of(fill->flow->trust.keyer, "client", message->client_info.p != NULL ? message->client_info : SPAN(""),
                  session.client);
     caller_learn_session(&fill->flow->trust, fill->id_of_caller, (struct span){fill->session_id, fill->session_id_bytes}, &session,
@@ -364,9 +366,54 @@ static bool is_failed_refresh(const struct fill *fill, const struct cp_answer *a
     return fill->is_refresh && !is_whole && !answer->has_error;
 }
 
+/* The upstream knows no such resource any more, or never did. */
+static bool is_gone(const struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
+{
+    return message->method == CP_METHOD_RESOURCES_READ && fill->reply.status == 200 && fill->reply.id_matches &&
+           answer->has_error && !answer->has_result && (answer->error_code == -32002 || answer->error_code == -32602);
+}
+
+/* Whoever is subscribed to what this answers is compared with it. What is to be stored, or to go, is by now. */
+static void show(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message,
+                 const struct cp_storing *storing, bool was_granted)
+{
+    int64_t now_ms = now_of(fill), lifetime_ms;
+    struct seen seen = {
+        .message = message,
+        .decision = &fill->decision,
+        .keys = &fill->keys,
+        .id = fill->id_of_caller,
+        .own = fill->is_poll ? &fill->polled : NULL,
+        .is_gone_for_all = was_granted,
+        .began_ms = fill->began_ms,
+    };
+    bool is_whole = fill->reply.status == 200 && fill->reply.id_matches && answer->has_result && !answer->has_error &&
+                    !answer->is_exchange_private && !fill->reply.server_asked && answer->is_object &&
+                    (answer->type == CP_RESULT_COMPLETE || (answer->type == CP_RESULT_ABSENT && message->era == CP_ERA_LEGACY));
+
+    if (fill->is_doubtful || !watch_may_want(fill->flow, message, &fill->decision, &fill->keys, seen.own))
+        return;
+    /* a tool that failed has not changed what it would say */
+    if (is_whole && !answer->is_error) {
+        seen.result = answer->result;
+        seen.is_everybodys = cp_is_everybodys(&fill->decision, message->era, &fill->reply, answer);
+        /* also of what is not kept: nobody is asked more often than that */
+        lifetime_ms = cp_lifetime_of(&fill->decision, storing->has_hint, storing->hint_ttl_ms);
+        seen.fresh_until_ms = lifetime_ms > 0 ? now_ms + lifetime_ms : 0;
+    } else if (!is_gone(fill, answer, message)) {
+        return;
+    }
+    /* what ended since it was asked for says nothing of what its caller may hear now */
+    if (!admission_holds(&fill->flow->trust, fill->id_of_caller, fill->began_ms) && !MUTANT("seen-after-end"))
+        return;
+    if (watch_saw(fill->flow, &seen, now_ms) && fill->is_poll)
+        fill->is_accepted = true;
+}
+
 static void keep(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
 {
     struct cp_storing storing = {.store = false, .reason = CP_REASON_UNREADABLE};
+    bool was_granted = admission_is_granted(&fill->flow->trust, fill->id_of_caller, fill->keys.grant, now_of(fill));
     bool is_result = fill->reply.id_matches && answer->has_result && !answer->has_error && !answer->is_error;
     bool was_refused = is_refusal(fill, answer), spares = is_failed_refresh(fill, answer, message->era);
 
@@ -383,6 +430,7 @@ static void keep(struct fill *fill, const struct cp_answer *answer, const struct
     }
     if (fill->kind == FILL_WATCH) {
         watch(fill, answer, message, is_result, was_refused);
+        show(fill, answer, message, &storing, was_granted);
         return;
     }
     if (!fill->is_doubtful)
@@ -394,16 +442,17 @@ static void keep(struct fill *fill, const struct cp_answer *answer, const struct
         fill->reason = put(fill, answer, message, &storing);
     fill->is_stored = storing.store && fill->reason == CP_REASON_NONE;
     share(fill, answer, message, &storing);
-    if (spares)
-        return;
-    if (!fill->is_stored || storing.scope == CP_SCOPE_PUBLIC)
-        drop_private(fill);
-    if (was_refused)
-        return;
-    if (!storing.store || storing.scope != CP_SCOPE_PUBLIC)
-        drop_public(fill, fill->reply.id_matches && answer->has_result && !answer->has_error);
-    else if (!fill->is_stored)
-        drop_public(fill, false);
+    if (!spares) {
+        if (!fill->is_stored || storing.scope == CP_SCOPE_PUBLIC)
+            drop_private(fill);
+        if (was_refused)
+            ;
+        else if (!storing.store || storing.scope != CP_SCOPE_PUBLIC)
+            drop_public(fill, fill->reply.id_matches && answer->has_result && !answer->has_error);
+        else if (!fill->is_stored)
+            drop_public(fill, false);
+    }
+    show(fill, answer, message, &storing, was_granted);
 }
 
 static void on_definition(void *ctx, const struct cp_definition *definition)
@@ -452,7 +501,11 @@ static void judge(struct fill *fill, const struct cp_answer *answer)
         keep(fill, answer, &message);
         if (message.method == CP_METHOD_TOOLS_LIST)
             learn_definitions(fill, answer);
-        fill->is_accepted = fill->is_stored;
+        if (!fill->is_poll)
+            fill->is_accepted = fill->is_stored;
+        break;
+    case FILL_SUBSCRIBE:
+        fill->is_accepted = fill->reply.status == 200 && fill->reply.id_matches && answer->has_result && !answer->has_error;
         break;
     case FILL_LEARN:
         learn_definitions(fill, answer);

@@ -7,15 +7,17 @@
 
 #include "sidecar/flow/flight.h"
 #include "sidecar/flow/keys.h"
+#include "sidecar/notify/subscribers.h"
 #include "sidecar/trust/admission.h"
 
 enum fill_kind {
-    FILL_NOTHING, /* the reply is none of the cache's business */
-    FILL_STORE,   /* a lookup that missed */
-    FILL_WATCH,   /* a bypass of what could have been looked up: nothing is stored, but a refusal is heard */
-    FILL_LEARN,   /* a list of tools that passes: what it says of them */
-    FILL_SESSION, /* an initialize of the session-based versions */
-    FILL_PROBE,   /* a request of our own: whether it was answered by a result */
+    FILL_NOTHING,   /* the reply is none of the cache's business */
+    FILL_STORE,     /* a lookup that missed */
+    FILL_WATCH,     /* a bypass of what could have been looked up: nothing is stored, but a refusal is heard */
+    FILL_LEARN,     /* a list of tools that passes: what it says of them */
+    FILL_SESSION,   /* an initialize of the session-based versions */
+    FILL_PROBE,     /* a request of our own: whether it was answered by a result */
+    FILL_SUBSCRIBE, /* a subscription that passes: the same */
 };
 
 struct fill {
@@ -25,6 +27,9 @@ struct fill {
     int64_t began_ms;
     uint64_t generation; /* noted before it was asked */
     bool is_refresh;
+    bool is_poll;                /* also a refresh */
+    struct watch_name polled;    /* with is_poll: the answer's own name */
+    uint8_t offers;              /* FILL_SESSION: enum session_offer, what was added to its answer */
     struct cp_decision decision; /* its rule is borrowed from the policy that the exchange holds */
     struct keys keys;            /* its subjects grow with the reply's tags and resources */
     size_t asked_count;          /* of them: those of the question */
@@ -37,7 +42,8 @@ struct fill {
     char *session_id; /* owned; FILL_SESSION */
     size_t session_id_bytes;
     bool is_judged, is_stored;
-    bool is_accepted;      /* FILL_PROBE: by a result; a refresh: by one that is stored */
+    bool
+        is_accepted; /* FILL_PROBE, FILL_SUBSCRIBE: by a result; a refresh: by one that is stored; a poll: by one that could be compared */
     bool is_doubtful;      /* something came before the final reply that could not be read */
     enum cp_reason reason; /* why nothing is stored; NONE while nothing speaks against it */
 };

@@ -9,6 +9,7 @@
 
 #include "sidecar/base/slots.h"
 #include "sidecar/flow/exchange.h"
+#include "sidecar/flow/keys.h"
 #include "sidecar/flow/request.h"
 #include "sidecar/wire/downstream.h"
 #include "sidecar/wire/reply.h"
@@ -168,6 +169,26 @@ static struct record *find_open(struct flight_registry *registry, const struct f
         if (!record->is_sealed && memcmp(record->name.bytes, name->bytes, sizeof(name->bytes)) == 0)
             return record;
     return NULL;
+}
+
+void flight_name_for_everybody(const struct keys *keys, struct flight_name *ret)
+{
+    memcpy(ret->bytes, keys->public_key.digest, sizeof(ret->bytes));
+}
+
+void flight_name_of(struct flow *flow, const struct keys *keys, const struct cp_decision *decision, const struct identity *id,
+                    int64_t now_ms, struct flight_name *ret)
+{
+    const struct cp_key *key = keys->has_private ? &keys->private_key : &keys->public_key;
+
+    if (keys->has_public && cp_is_public_granted(decision, false, 0) &&
+        admission_is_proven(&flow->trust, id, keys->grant, now_ms)) {
+        flight_name_for_everybody(keys, ret);
+        return;
+    }
+    /* standings are not in it: a caller's first answer begins them, and what ends one is looked at when the flight has landed (request.c) */
+    for (size_t i = 0; i != sizeof(ret->bytes); ++i)
+        ret->bytes[i] = key->digest[i] ^ id->credential.bytes[i];
 }
 
 static void drop_record(struct flight_registry *registry, struct record **at)

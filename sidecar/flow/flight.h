@@ -24,6 +24,15 @@ struct flight_name {
     uint8_t bytes[32]; /* a keyed digest; its first half is remembered beyond one flight (marks) */
 };
 
+struct cp_decision;
+struct identity;
+struct keys;
+/* Who is proven anyway waits for what may become everybody's; anybody else only for his own. */
+void flight_name_of(struct flow *flow, const struct keys *keys, const struct cp_decision *decision, const struct identity *id,
+                    int64_t now_ms, struct flight_name *ret);
+/* keys with a public one. */
+void flight_name_for_everybody(const struct keys *keys, struct flight_name *ret);
+
 /* What a landed flight brought. Shared: counted. */
 enum flight_end {
     FLIGHT_RESULT,  /* bytes is a result */

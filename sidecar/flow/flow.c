@@ -2,9 +2,11 @@
 /* One loop's means. Not here: what is done with them (request.c, exchange.c). */
 #include "sidecar/flow/flow.h"
 
+#include "sidecar/flow/announce.h"
 #include "sidecar/flow/exchange.h"
 #include "sidecar/flow/flight.h"
 #include "sidecar/flow/probe.h"
+#include "sidecar/flow/stream.h"
 #include "sidecar/trust/admission.h"
 #include "sidecar/wire/headers.h"
 
@@ -36,8 +38,12 @@ int flow_new(const struct flow_shared *shared, h2o_context_t *ctx, size_t detach
     }
     flow->upstream = upstream_new(&shared->upstream, ctx);
     cp_digest_of(flow->trust.keyer, "breaker upstream", span_of(shared->upstream.url->text), flow->upstream_name);
+    alarms_init(&flow->alarms, ctx->loop);
+    for (size_t i = 0; i != FLOW_STREAM_BUCKETS; ++i)
+        h2o_linklist_init_anchor(&flow->stream_buckets[i]);
     flights_open(flow);
     probes_open(flow);
+    announce_open(flow);
     admission_recall_challenge(&flow->trust);
     *ret = flow;
     return 0;
@@ -62,8 +68,14 @@ enum breaker_state flow_ask_breaker(struct flow *flow, const struct cp_message *
     return breaker_enter(flow->shared->breaker, flow->upstream_name, call, now_ms, ret, ret_wait_ms);
 }
 
+void flow_drain(struct flow *flow)
+{
+    streams_drain(flow);
+}
+
 void flow_stop(struct flow *flow)
 {
+    streams_stop(flow);
     probes_stop(flow);
     flights_stop(flow);
     while (!h2o_linklist_is_empty(&flow->exchanges))
@@ -74,15 +86,19 @@ void flow_free(struct flow *flow)
 {
     if (flow == NULL)
         return;
+    announce_close(flow);
     flights_close(flow);
     probes_close(flow);
+    alarms_done(&flow->alarms);
     upstream_free(flow->upstream);
     trust_done(&flow->trust);
     cp_json_done(&flow->request_doc);
     cp_json_done(&flow->reply_doc);
+    cp_json_done(&flow->own_doc);
     buf_done(&flow->params);
     buf_done(&flow->mcp_params);
     buf_done(&flow->vary);
     buf_done(&flow->text);
+    buf_done(&flow->content);
     free(flow);
 }

@@ -5,6 +5,7 @@
 #define MCPCACHED_FLOW_FLOW_H
 
 #include "sidecar/trust/trust.h"
+#include "sidecar/upstream/alarm.h"
 #include "sidecar/upstream/breaker.h"
 #include "sidecar/upstream/upstream.h"
 
@@ -16,11 +17,16 @@
 
 /* Lists that a loop keeps its flights in. */
 #define FLOW_FLIGHT_BUCKETS 64
+/* And its streams. */
+#define FLOW_STREAM_BUCKETS 1024
 
+struct board;
 struct budget_places;
 struct flight_registry;
 struct flow;
 struct probe_registry;
+struct slots;
+struct subscribers;
 struct wire_request;
 
 struct flow_shared {
@@ -32,6 +38,11 @@ struct flow_shared {
     struct budget_places *refreshes; /* in the background, at once */
     struct flow **flows;             /* FLOWS_MAX; under the registry's lock */
     atomic_size_t *open_streams;
+    struct board *board;             /* where loops find each other's streams */
+    struct subscribers *subscribers; /* NULL: subscriptions are off */
+    struct slots *event_ids;         /* which were seen on streams that may be written to */
+    struct budget_places *polls;     /* of what is subscribed to, at once */
+    int64_t stream_keepalive_ms;     /* 0: idle streams are left alone */
     struct upstream_options upstream;
     struct span host; /* Host sent upstream; absent: the client's own */
     size_t max_entry_bytes, max_key_bytes, max_streams;
@@ -53,9 +64,17 @@ struct flow {
     h2o_multithread_receiver_t probe_receiver;
     h2o_linklist_t flights[FLOW_FLIGHT_BUCKETS]; /* that this loop has to do with */
     h2o_multithread_receiver_t flight_receiver;
+    h2o_linklist_t streams, stream_buckets[FLOW_STREAM_BUCKETS];
+    uint64_t last_stream_id;
+    h2o_multithread_receiver_t action_receiver;
+    h2o_timeout_t tick_timeout;
+    h2o_timeout_entry_t tick;
+    unsigned ticks;
+    struct alarms alarms;
     /* scratch, valid within one callback */
     struct cp_json_doc request_doc, reply_doc;
-    struct buf params, mcp_params, vary, text;
+    struct cp_json_doc own_doc; /* of what we ask or compare ourselves, while a request and a reply are in the others */
+    struct buf params, mcp_params, vary, text, content;
 };
 
 /* 0 or -errno. */
@@ -69,6 +88,8 @@ enum breaker_state flow_ask_breaker(struct flow *flow, const struct cp_message *
                                     int64_t *ret_wait_ms);
 /* After flow_stop and the end of every request. */
 void flow_free(struct flow *flow);
+/* The end is near: streams, which would not end by themselves, are ended as they should be. */
+void flow_drain(struct flow *flow);
 /* Ends every exchange that is under way: upstream cancelled, clients cut. */
 void flow_stop(struct flow *flow);
 

@@ -4,6 +4,7 @@
 
 #include "sidecar/counts.h"
 #include "sidecar/flow/purge.h"
+#include "sidecar/notify/subscribers.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,9 +12,58 @@
 /* URIs of one subscription that are remembered one by one; of more, all reads are covered. */
 #define URIS_MAX 1024
 
+struct hearing {
+    struct flow *flow;
+    const uint8_t *subscriber;
+};
+
+static uint64_t list_subject(struct flow *flow, enum cp_method method)
+{
+    return cp_subject_of(flow->trust.keyer, CP_SUBJECT_LIST, span_of(cp_method_text(method)));
+}
+
+/* Whoever it is relayed to need not hear of it from us; whoever it is not relayed to may have to. */
+static void note_told(const struct hearing *hearing, const struct cp_notice *notice)
+{
+    struct flow *flow = hearing->flow;
+    struct subscribers *s = flow->shared->subscribers;
+    int64_t now_ms = store_now_ms(flow->shared->trust.store);
+    uint64_t subjects[2] = {0, 0};
+    enum topic topic = TOPIC_RESOURCE;
+
+    if (s == NULL || !subscribers_is_any(s))
+        return;
+    switch (notice->kind) {
+    case CP_NOTICE_TOOLS_LIST_CHANGED:
+        topic = TOPIC_TOOLS_LIST;
+        subjects[0] = list_subject(flow, CP_METHOD_TOOLS_LIST);
+        break;
+    case CP_NOTICE_PROMPTS_LIST_CHANGED:
+        topic = TOPIC_PROMPTS_LIST;
+        subjects[0] = list_subject(flow, CP_METHOD_PROMPTS_LIST);
+        break;
+    case CP_NOTICE_RESOURCES_LIST_CHANGED:
+        topic = TOPIC_RESOURCES_LIST;
+        subjects[0] = list_subject(flow, CP_METHOD_RESOURCES_LIST);
+        subjects[1] = list_subject(flow, CP_METHOD_RESOURCE_TEMPLATES_LIST);
+        break;
+    case CP_NOTICE_RESOURCE_UPDATED:
+        if (notice->uri.p == NULL)
+            return;
+        subjects[0] = cp_subject_of(flow->trust.keyer, CP_SUBJECT_URI, notice->uri);
+        break;
+    }
+    if (hearing->subscriber != NULL)
+        subscribers_told(s, hearing->subscriber, topic, topic == TOPIC_RESOURCE ? subjects[0] : 0, now_ms);
+    for (size_t i = 0; i != 2; ++i)
+        if (subjects[i] != 0)
+            subscribers_doubt(s, subjects[i], now_ms);
+}
+
 static void on_notice(void *ctx, const struct cp_notice *notice)
 {
-    struct flow *flow = ctx;
+    const struct hearing *hearing = ctx;
+    struct flow *flow = hearing->flow;
     struct store *store = flow->shared->trust.store;
     struct cp_keyer *keyer = flow->trust.keyer;
 
@@ -37,6 +87,7 @@ static void on_notice(void *ctx, const struct cp_notice *notice)
             purge_reads(store, keyer, STORE_RAISE_HARD);
         break;
     }
+    note_told(hearing, notice);
 }
 
 /* Most events are progress and results, and need no second look. A letter may be written as an escape. */
@@ -45,11 +96,13 @@ static bool may_be_notice(struct span text)
     return memmem(text.p, text.n, "notifications", 13) != NULL || memmem(text.p, text.n, "\\u", 2) != NULL;
 }
 
-void notices_hear(struct flow *flow, struct span text)
+void notices_hear(struct flow *flow, struct span text, const uint8_t *subscriber)
 {
+    struct hearing hearing = {flow, subscriber};
+
     if (text.p == NULL || text.n == 0 || MUTANT("notices-unheard") || !may_be_notice(text))
         return;
-    if (cp_notices_read(&flow->text, text, on_notice, flow) != 0)
+    if (cp_notices_read(&flow->text, text, on_notice, &hearing) != 0)
         h2o_fatal("no memory");
 }
 

@@ -6,8 +6,8 @@
 
 #include "sidecar/flow/flow.h"
 
-/* One message of the upstream's, or an array of them. */
-void notices_hear(struct flow *flow, struct span text);
+/* One message of the upstream's, or an array of them. subscriber: whom it is relayed to (notify/subscribers.h), 16 bytes; NULL: nobody that is subscribed here. */
+void notices_hear(struct flow *flow, struct span text, const uint8_t *subscriber);
 
 /* What an open stream would have told of. When it is lost, word of a change may be lost with it. */
 struct coverage {

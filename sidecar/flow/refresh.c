@@ -25,6 +25,9 @@ static struct flight_name pause_of(const struct flight_name *name)
 struct refresh {
     struct flow *flow;
     struct flight_name name;
+    struct budget_places *budget;
+    void (*on_polled)(void *ctx, bool is_good); /* of a poll */
+    void *ctx;
 };
 
 static void on_done(void *ctx, bool is_good)
@@ -33,10 +36,14 @@ static void on_done(void *ctx, bool is_good)
     struct flow *flow = refresh->flow;
     struct flight_name pause = pause_of(&refresh->name);
 
-    budget_leave(flow->shared->refreshes);
-    counts_add(is_good ? COUNT_REFRESHED : COUNT_REFRESH_FAILED);
-    if (!is_good)
-        flight_mark_until(flow, &pause, store_now_ms(flow->shared->trust.store) + REFRESH_PAUSE_MS);
+    budget_leave(refresh->budget);
+    if (refresh->on_polled != NULL) {
+        refresh->on_polled(refresh->ctx, is_good);
+    } else {
+        counts_add(is_good ? COUNT_REFRESHED : COUNT_REFRESH_FAILED);
+        if (!is_good)
+            flight_mark_until(flow, &pause, store_now_ms(flow->shared->trust.store) + REFRESH_PAUSE_MS);
+    }
     free(refresh);
 }
 
@@ -58,62 +65,78 @@ static int make_body(const struct cp_message *message, struct buf *out, struct s
     return at != NULL ? 0 : -EINVAL;
 }
 
-void refresh_begin(struct flow *flow, h2o_req_t *req, struct wire_request *wire, const struct cp_message *message,
-                   const struct caller *caller, const struct definition *definition, const struct cp_decision *decision,
-                   struct keys *keys, const struct flight_name *name, int64_t now_ms)
+/* True: led by us, or, of what turned out to be nobody else's, by nobody. */
+static bool lead(struct flow *flow, const struct refresh_order *order, struct flight **ret)
 {
-    struct flight_name pause = pause_of(name);
-    struct flight_ask ask = {.name = *name};
-    struct exchange_plan plan = {
-        .wire = wire,
-        .message = message,
-        .caller = caller,
-        .id = &caller->id,
-        .outcome = CP_OUTCOME_MISS,
-        .decision = decision,
-        .keys = keys,
-        .is_mcp_path = true,
-        .flight_name = *name,
-        .now_ms = now_ms,
-    };
-    struct exchange_own own = {.plan = &plan, .identity = caller->id, .now_ms = now_ms, .on_done = on_done};
+    struct flight_ask ask = {.name = order->name};
     uint64_t subjects[STORE_SUBJECTS_MAX + 1];
-    struct flight *flight;
-    struct refresh *refresh;
-    struct buf body = {0};
-    int64_t wait_ms;
+    struct keys *keys = order->keys;
 
-    if (flight_is_marked(flow, &pause, now_ms) || flight_is_marked(flow, name, now_ms) || !budget_enter(flow->shared->refreshes))
-        return;
-    keys_add_subjects(flow, message, decision, definition, keys);
+    *ret = NULL;
+    keys_add_subjects(flow, order->message, order->decision, order->definition, keys);
+    if (order->own != NULL && flight_is_marked(flow, &order->name, order->now_ms))
+        return true;
     memcpy(subjects, keys->subjects, keys->subject_count * sizeof(subjects[0]));
     subjects[keys->subject_count] = keys->own_subject;
     ask.subjects = subjects;
     ask.subject_count = keys->subject_count + 1;
-    if (flight_join(flow, NULL, &ask, &flight) != FLIGHT_LED) {
-        budget_leave(flow->shared->refreshes);
-        return;
+    return flight_join(flow, NULL, &ask, ret) == FLIGHT_LED;
+}
+
+bool refresh_begin(struct flow *flow, const struct refresh_order *order)
+{
+    bool is_poll = order->own != NULL;
+    struct budget_places *budget = is_poll ? flow->shared->polls : flow->shared->refreshes;
+    struct flight_name pause = pause_of(&order->name);
+    struct exchange_plan plan = {
+        .wire = order->wire,
+        .message = order->message,
+        .caller = order->caller,
+        .id = &order->caller->id,
+        .outcome = CP_OUTCOME_MISS,
+        .decision = order->decision,
+        .keys = order->keys,
+        .is_mcp_path = true,
+        .flight_name = order->name,
+        .polled = order->own,
+        .now_ms = order->now_ms,
+    };
+    struct exchange_own own = {.plan = &plan, .identity = order->caller->id, .now_ms = order->now_ms, .on_done = on_done};
+    struct refresh *refresh;
+    struct buf body = {0};
+    int64_t wait_ms;
+
+    if (!is_poll && (flight_is_marked(flow, &pause, order->now_ms) || flight_is_marked(flow, &order->name, order->now_ms)))
+        return false;
+    if (!budget_enter(budget))
+        return false;
+    if (!lead(flow, order, &plan.flight)) {
+        budget_leave(budget);
+        return false;
     }
-    if (make_body(message, &body, &own.id) != 0 || flow_ask_breaker(flow, message, now_ms, &plan.pass, &wait_ms) == BREAKER_OPEN) {
+    if (make_body(order->message, &body, &own.id) != 0 ||
+        flow_ask_breaker(flow, order->message, order->now_ms, &plan.pass, &wait_ms) == BREAKER_OPEN) {
         buf_done(&body);
-        if (flight_close(flight))
-            flight_land(flight, flight_outcome_new(FLIGHT_APART));
-        budget_leave(flow->shared->refreshes);
-        return;
+        if (plan.flight != NULL && flight_close(plan.flight))
+            flight_land(plan.flight, flight_outcome_new(FLIGHT_APART));
+        budget_leave(budget);
+        return false;
     }
     plan.has_pass = true;
-    plan.flight = flight;
-    plan.owner = caller_owner(&flow->trust, req, &caller->id);
+    plan.owner = caller_owner(&flow->trust, order->req, &order->caller->id);
     own.head = wire_request_head(
-        req,
-        &(struct wire_head){.host = flow_host(flow, wire), .identity_encoding = true, .body_bytes = body.n, .has_own_body = true},
+        order->req,
+        &(struct wire_head){
+            .host = flow_host(flow, order->wire), .identity_encoding = true, .body_bytes = body.n, .has_own_body = true},
         &own.head_bytes);
     if (own.head == NULL)
         h2o_fatal("no memory");
     own.body = body.p;
     own.body_bytes = body.n;
     refresh = h2o_mem_alloc(sizeof(*refresh));
-    *refresh = (struct refresh){.flow = flow, .name = *name};
+    *refresh =
+        (struct refresh){.flow = flow, .name = order->name, .budget = budget, .on_polled = order->on_polled, .ctx = order->ctx};
     own.ctx = refresh;
     exchange_begin_own(flow, &own);
+    return true;
 }

@@ -7,13 +7,28 @@
 
 #include "sidecar/flow/flight.h"
 #include "sidecar/flow/keys.h"
+#include "sidecar/notify/subscribers.h"
 
 /* After one that failed. */
 #define REFRESH_PAUSE_MS 1000
 
-/* Does nothing when one is under way, the budget is used up, or the upstream is known to fail. The request is only read. */
-void refresh_begin(struct flow *flow, h2o_req_t *req, struct wire_request *wire, const struct cp_message *message,
-                   const struct caller *caller, const struct definition *definition, const struct cp_decision *decision,
-                   struct keys *keys, const struct flight_name *name, int64_t now_ms);
+struct refresh_order {
+    h2o_req_t *req; /* only read */
+    struct wire_request *wire;
+    const struct cp_message *message;
+    const struct caller *caller;
+    const struct definition *definition;
+    const struct cp_decision *decision;
+    struct keys *keys;
+    struct flight_name name;
+    int64_t now_ms;
+    /* of a poll (watch.h): nobody was given an old answer, somebody wants to know whether there is a new one. It has a budget of its own, and no pause. */
+    const struct watch_name *own;
+    void (*on_polled)(void *ctx,
+                      bool is_good); /* once, when true was returned; good: it brought an answer that could be compared */
+    void *ctx;
+};
+/* False, and nothing is done, when one is under way, the budget is used up, or the upstream is known to fail. */
+bool refresh_begin(struct flow *flow, const struct refresh_order *order);
 
 #endif

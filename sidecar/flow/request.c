@@ -5,9 +5,12 @@
 
 #include "sidecar/flow/exchange.h"
 #include "sidecar/flow/lookup.h"
+#include "sidecar/flow/offer.h"
 #include "sidecar/flow/probe.h"
 #include "sidecar/flow/refresh.h"
 #include "sidecar/flow/stamps.h"
+#include "sidecar/flow/stream.h"
+#include "sidecar/flow/subscribe.h"
 #include "sidecar/upstream/breaker.h"
 #include "sidecar/wire/reply.h"
 
@@ -181,8 +184,16 @@ static void forward(struct story *s)
                       .status = 503, .text = "too many streams are open", .retry_after_s = 5, .reason = CP_REASON_STREAMS});
         return;
     }
+    plan->completes = m != NULL && offer_is_made(s->flow, m, &s->caller);
+    if (plan->completes && m->method == CP_METHOD_INITIALIZE)
+        subscribe_over(s->flow, &s->caller.id, s->wire.session);
     plan->stamps = &s->stamps;
-    exchange_begin(s->flow, s->req, plan);
+    plan->was_probed = s->telling->how == TELLING_PROBED_WELL || s->telling->how == TELLING_PROBED_BADLY;
+    /* what is not understood may be anything, and is relayed as anything */
+    if (plan->is_stream && (m == NULL || (s->caller.facts.body_is_plain && !m->is_malformed)))
+        stream_begin(s->flow, s->req, plan);
+    else
+        exchange_begin(s->flow, s->req, plan);
 }
 
 /* What is no JSON-RPC POST on the MCP path. */
@@ -197,9 +208,10 @@ static void pass(struct story *s)
     }
     s->caller = (struct caller){.agrees = false};
     if (plan->is_mcp_path || may_write)
-        caller_identify(&s->flow->trust, s->req, &s->wire, plan->now_ms, &s->caller.id);
+        caller_identify(&s->flow->trust, s->req, &s->wire, plan->now_ms, &s->caller.id, &s->caller.session);
     if (plan->is_mcp_path)
         plan->id = &s->caller.id;
+    plan->session = &s->caller.session;
     if (may_write) {
         /* an upstream may well serve MCP under this path, too */
         cp_message_parse(&s->message, &s->flow->request_doc, (struct span){s->req->entity.base, s->req->entity.len});
@@ -226,38 +238,24 @@ static void bypass(struct story *s)
     forward(s);
 }
 
-static void name_for_everybody(const struct keys *keys, struct flight_name *ret)
-{
-    memcpy(ret->bytes, keys->public_key.digest, sizeof(ret->bytes));
-}
-
-/* Who is proven anyway waits for what may become everybody's; anybody else only for his own. */
-static void name_flight(const struct story *s, struct flight_name *ret)
-{
-    const struct keys *keys = &s->keys;
-    const struct identity *id = &s->caller.id;
-    const struct cp_key *key = keys->has_private ? &keys->private_key : &keys->public_key;
-
-    if (keys->has_public && cp_is_public_granted(&s->decision, false, 0) &&
-        admission_is_proven(&s->flow->trust, id, keys->grant, s->plan.now_ms)) {
-        name_for_everybody(keys, ret);
-        return;
-    }
-    /* standings are not in it: a caller's first answer begins them, and what ends one is looked at when the flight has landed (answer_landed) */
-    for (size_t i = 0; i != sizeof(ret->bytes); ++i)
-        ret->bytes[i] = key->digest[i] ^ id->credential.bytes[i];
-}
-
 static void refresh(struct story *s)
 {
-    struct flight_name name;
+    struct refresh_order order = {
+        .req = s->req,
+        .wire = &s->wire,
+        .message = &s->message,
+        .caller = &s->caller,
+        .definition = &s->definition,
+        .decision = &s->decision,
+        .keys = &s->keys,
+        .now_ms = s->plan.now_ms,
+    };
 
-    name_flight(s, &name);
+    flight_name_of(s->flow, &s->keys, &s->decision, &s->caller.id, s->plan.now_ms, &order.name);
     /* what is everybody's is renewed for everybody, also when only the server says so and it may turn out otherwise */
     if (s->found.entry.scope == CP_SCOPE_PUBLIC && s->keys.has_public)
-        name_for_everybody(&s->keys, &name);
-    refresh_begin(s->flow, s->req, &s->wire, &s->message, &s->caller, &s->definition, &s->decision, &s->keys, &name,
-                  s->plan.now_ms);
+        flight_name_for_everybody(&s->keys, &order.name);
+    refresh_begin(s->flow, &order);
 }
 
 /* ---- found ---------------------------------------------------------------------------------------------------------------------- */
@@ -366,7 +364,7 @@ static void fetch(struct story *s, bool is_found)
     keys_add_subjects(flow, &s->message, &s->decision, &s->definition, &s->keys);
     memcpy(subjects, s->keys.subjects, s->keys.subject_count * sizeof(subjects[0]));
     subjects[s->keys.subject_count] = s->keys.own_subject;
-    name_flight(s, &ask.name);
+    flight_name_of(flow, &s->keys, &s->decision, &s->caller.id, s->plan.now_ms, &ask.name);
     ask.subjects = subjects;
     ask.subject_count = s->keys.subject_count + 1;
     if (s->message.era == CP_ERA_LEGACY && s->caller.id.has_session) {
@@ -484,6 +482,30 @@ static bool is_cancelled_here(struct story *s)
     return false;
 }
 
+/* Subscribing and taking back, in a session. False: the upstream is to answer. */
+static bool is_subscribed_here(struct story *s)
+{
+    switch (subscribe_here(s->flow, s->req, &s->wire, &s->message, &s->caller, s->telling->how != TELLING_FIRST, s->plan.now_ms)) {
+    case SUBSCRIBED_UPSTREAM:
+        s->plan.subscribes = s->flow->shared->subscribers != NULL && s->message.method == CP_METHOD_RESOURCES_SUBSCRIBE &&
+                             s->message.kind == CP_KIND_REQUEST && s->message.era == CP_ERA_LEGACY && s->caller.id.has_session &&
+                             s->caller.facts.body_is_plain && !s->caller.facts.hides_headers && !s->message.is_malformed;
+        break;
+    case SUBSCRIBED_HERE:
+        note(s, CP_OUTCOME_BYPASS, CP_REASON_SUBSCRIPTION, 200, 2);
+        reply_result_send(s->req, s->message.id, SPAN("{}"), s->caller.session_id, CP_REASON_SUBSCRIPTION);
+        return true;
+    case SUBSCRIBED_FULL:
+        refuse(s, &(struct reply_error){.status = 200,
+                                        .text = "too many subscriptions: unsubscribe from some first",
+                                        .reason = CP_REASON_SUBSCRIPTION});
+        return true;
+    case SUBSCRIBED_LATER:
+        return true;
+    }
+    return false;
+}
+
 /* Too many requests of one caller are no other's. */
 static bool has_failed(const struct story *s)
 {
@@ -517,7 +539,7 @@ static void tell(struct story *s)
         } else if (is_cancelled_here(s)) {
             note(s, CP_OUTCOME_BYPASS, CP_REASON_METHOD, 202, 0);
             reply_accepted_send(s->req);
-        } else {
+        } else if (!is_subscribed_here(s)) {
             bypass(s);
         }
         return;

@@ -2,6 +2,7 @@
 /* Stamps. Not here: which call is a write (cachepolicy/), when they are raised (exchange.c). Thread: the flow's loop. */
 #include "sidecar/flow/stamps.h"
 
+#include "sidecar/flow/announce.h"
 #include "sidecar/flow/purge.h"
 
 struct adding {
@@ -42,7 +43,8 @@ static void add_message(void *ctx, const struct cp_message *message)
     cp_decide(policy, message, &facts, &decision);
     if (!cp_may_write(message, &facts, &decision))
         return;
-    keys_add_subject(stamps->subjects, &stamps->count, cp_subject_of_principal(&adding->caller->id.principal), STORE_SUBJECT_ALL);
+    stamps->own = cp_subject_of_principal(&adding->caller->id.principal);
+    keys_add_subject(stamps->subjects, &stamps->count, stamps->own, STORE_SUBJECT_ALL);
     if (decision.rule != NULL && cp_tags_expand(decision.rule->invalidates, decision.rule->invalidate_count, message,
                                                 &adding->flow->text, add_tag, adding) != 0)
         h2o_fatal("no memory");
@@ -53,6 +55,7 @@ void stamps_of(struct flow *flow, const struct cp_message *message, const struct
     struct adding adding = {flow, ret, caller};
 
     ret->count = ret->begun = 0;
+    ret->own = 0;
     ret->is_known = caller->id.epochs[0] != 0;
     if (message->kind == CP_KIND_BATCH && caller->facts.body_is_plain)
         cp_message_each(message->doc, add_message, &adding);
@@ -73,6 +76,17 @@ void stamps_raise(struct flow *flow, const struct stamps *stamps)
         return;
     for (size_t i = 0; i != stamps->count; ++i)
         store_raise(flow->shared->trust.store, stamps->subjects[i], STORE_RAISE_HARD);
+}
+
+void stamps_announce(struct flow *flow, const struct stamps *stamps)
+{
+    uint64_t tags[STORE_SUBJECTS_MAX];
+    size_t count = 0;
+
+    for (size_t i = 0; i != stamps->count; ++i)
+        if (stamps->subjects[i] != stamps->own)
+            tags[count++] = stamps->subjects[i];
+    announce_purged(flow, tags, count);
 }
 
 void stamps_begin(struct flow *flow, struct stamps *stamps)

@@ -10,6 +10,7 @@
 struct stamps {
     uint64_t subjects[STORE_SUBJECTS_MAX];
     size_t count;  /* 0: it changes nothing */
+    uint64_t own;  /* of them: the writer's; 0: there is none */
     bool is_known; /* the upstream has accepted this caller before */
     uint16_t places[STORE_SUBJECTS_MAX];
     size_t begun; /* of them: those of the first subjects */
@@ -22,6 +23,8 @@ void stamps_of(struct flow *flow, const struct cp_message *message, const struct
 /* What the reply to a write itself says is invalid by it (Cache-Group-Invalidation, RFC 9875). */
 void stamps_add_groups(struct flow *flow, struct span header, struct stamps *stamps);
 void stamps_raise(struct flow *flow, const struct stamps *stamps);
+/* It is over, and raised: whoever is subscribed to what its tags purged is told. */
+void stamps_announce(struct flow *flow, const struct stamps *stamps);
 /* Around all of it: should the process end in between, they are raised when the store is opened again. */
 void stamps_begin(struct flow *flow, struct stamps *stamps);
 void stamps_end(struct flow *flow, struct stamps *stamps);

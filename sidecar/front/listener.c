@@ -160,6 +160,7 @@ static void run_until_stopped(struct loop *loop)
 {
     while (!loop->is_stopping)
         h2o_evloop_run(loop->ctx.loop, INT32_MAX);
+    flow_drain(loop->flow);
     while ((loop->flow->exchange_count != 0 || connections_is_any_writing(&loop->connections)) &&
            (int64_t)h2o_now(loop->ctx.loop) < loop->stop_deadline_ms)
         h2o_evloop_run(loop->ctx.loop, 50);

@@ -53,14 +53,18 @@ bool actions_add(struct actions *a, const struct action *action)
         a->cap = cap;
     }
     a->items[a->count] = *action;
-    topic_text_ref(a->items[a->count++].uri);
+    topic_text_ref(action->uri);
+    topic_text_ref(action->tool);
+    ++a->count;
     return true;
 }
 
 void actions_done(struct actions *a)
 {
-    for (size_t i = 0; i != a->count; ++i)
+    for (size_t i = 0; i != a->count; ++i) {
         topic_text_unref(a->items[i].uri);
+        topic_text_unref(a->items[i].tool);
+    }
     free(a->items);
     *a = (struct actions){.items = NULL};
 }

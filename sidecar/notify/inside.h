@@ -50,7 +50,8 @@ struct link {
         told_ms; /* is_told: he was told, not by us or because of a purge, and nothing was seen since. Of a result: when that was */
     uint8_t topic, method, arm;
     bool is_covered, is_result, is_told;
-    bool is_pending; /* to be told as soon as there is a stream */
+    bool is_pending;         /* to be told as soon as there is a stream */
+    struct topic_text *tool; /* is_result: whose result it was that changed, if everybody is served it; NULL: his own */
 };
 
 struct subject {
@@ -105,6 +106,7 @@ struct result {
     struct watch_content content;
     int64_t began_ms;
     uint64_t subject;
+    struct topic_text *tool;
     uint8_t principal[32], session[16];
     enum cp_scope scope;
 };
@@ -182,6 +184,7 @@ struct link *link_new(struct subscribers *s, struct subscriber *subscriber, cons
 void link_drop(struct subscribers *s, struct link *link);
 /* What a subscription brings along: the link may be there already. False: no memory. */
 bool link_take(struct subscribers *s, struct link *link, const struct subscription *what, int64_t now_ms);
+void link_name_tool(struct link *link, const struct result *result);
 /* Tells at once; stream NULL: as soon as there is one. */
 void link_tell_on(struct link *link, const struct stream *stream, struct actions *out);
 /* Tells, or holds it for a while where the upstream may tell itself. */

@@ -107,6 +107,7 @@ void link_drop(struct subscribers *s, struct link *link)
     link->prev->next = link->next;
     link->next->prev = link->prev;
     --subscriber->link_count;
+    topic_text_unref(link->tool);
     free(link);
 }
 
@@ -194,7 +195,7 @@ bool link_take(struct subscribers *s, struct link *link, const struct subscripti
     }
     link_settle(s, link);
     if (link->arm == ARM_NONE && !link->is_covered)
-        watch_hurry(s, link->ends[ARM_OWN].watch, now_ms);
+        watch_hurry(s, link->ends[ARM_OWN].watch, what->first_poll_ms > now_ms ? what->first_poll_ms : now_ms);
     return true;
 }
 
@@ -202,15 +203,31 @@ bool link_take(struct subscribers *s, struct link *link, const struct subscripti
 
 void link_tell_on(struct link *link, const struct stream *stream, struct actions *out)
 {
+    struct action action;
+
     /* without a stream, or memory, there is still the mark */
-    link->is_pending = stream == NULL || !actions_add(out, &(struct action){
-                                                               .kind = ACTION_TELL,
-                                                               .stream = stream->ref,
-                                                               .topic = link->topic,
-                                                               .method = link->method,
-                                                               .subject = link->subject->subject,
-                                                               .uri = link->subject->text,
-                                                           });
+    if ((link->is_pending = stream == NULL))
+        return;
+    action = (struct action){
+        .kind = ACTION_TELL,
+        .stream = stream->ref,
+        .topic = link->topic,
+        .method = link->method,
+        .subject = link->subject->subject,
+        .uri = link->subject->text,
+        .tool = link->tool,
+        .is_covered = link->is_covered,
+        .is_result = link->is_result,
+    };
+    memcpy(action.subscriber, link->subscriber->name, sizeof(action.subscriber));
+    link->is_pending = !actions_add(out, &action);
+}
+
+/* Whose result it is that he hears of. */
+void link_name_tool(struct link *link, const struct result *result)
+{
+    topic_text_unref(link->tool);
+    link->tool = result->scope == CP_SCOPE_PUBLIC ? topic_text_ref(result->tool) : NULL;
 }
 
 void link_tell(struct subscribers *s, struct link *link, int64_t now_ms, struct actions *out)

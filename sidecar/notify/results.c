@@ -18,8 +18,8 @@ static bool is_served_to(const struct result *result, const struct subscriber *s
         return true;
     if (memcmp(result->principal, subscriber->principal, sizeof(result->principal)) != 0)
         return false;
-    return result->scope == CP_SCOPE_PRINCIPAL || !subscriber->is_session || is_zeros(result->session) ||
-           memcmp(result->session, subscriber->name, sizeof(result->session)) == 0;
+    return result->scope == CP_SCOPE_PRINCIPAL || is_zeros(result->session) ||
+           (subscriber->is_session && memcmp(result->session, subscriber->name, sizeof(result->session)) == 0);
 }
 
 static struct result *result_of(const struct subscribers *s, const struct watch_name *name)
@@ -57,6 +57,7 @@ void result_drop(struct subscribers *s, struct result *result)
     leave_ring(s, result);
     table_remove(&s->results, &result->node);
     tags_drop(&s->tags, &result->tagged);
+    topic_text_unref(result->tool);
     free(result);
 }
 
@@ -71,8 +72,10 @@ static void tell_change(struct subscribers *s, const struct result *result, int6
     do {
         struct link *link = link_of_end(end);
 
-        if (is_served_to(result, link->subscriber) && !(link->is_told && result->began_ms <= link->told_ms))
+        if (is_served_to(result, link->subscriber) && !(link->is_told && result->began_ms <= link->told_ms)) {
+            link_name_tool(link, result);
             link_tell(s, link, now_ms, out);
+        }
     } while ((end = end->next) != first);
 }
 
@@ -86,8 +89,10 @@ void results_purged(struct subscribers *s, const struct result *result, int64_t 
     do {
         struct link *link = link_of_end(end);
 
-        if (is_served_to(result, link->subscriber))
+        if (is_served_to(result, link->subscriber)) {
+            link_name_tool(link, result);
             link_purged(s, link, now_ms, out);
+        }
     } while ((end = end->next) != first);
 }
 
@@ -97,6 +102,8 @@ static void take(struct subscribers *s, struct result *result, const struct resu
     result->began_ms = sighting->seen.began_ms;
     result->subject = sighting->subject;
     result->scope = sighting->scope;
+    if (result->tool == NULL)
+        result->tool = topic_text_new(sighting->tool);
     memcpy(result->principal, sighting->principal, sizeof(result->principal));
     memcpy(result->session, sighting->session, sizeof(result->session));
     tags_set(&s->tags, &result->tagged, result, true, sighting->seen.subjects, sighting->seen.subject_count);

@@ -72,10 +72,14 @@ struct action {
     enum action_kind kind;
     struct stream_ref stream;
     enum topic topic;
-    enum cp_method method;  /* of the link: RESOURCES_READ, or the list's */
-    uint64_t subject;       /* of the link */
-    struct topic_text *uri; /* one reference; NULL: of a list */
-    struct watch_name name; /* POLL: of the watch */
+    enum cp_method method;   /* of the link: RESOURCES_READ, or the list's */
+    uint64_t subject;        /* of the link */
+    struct topic_text *uri;  /* one reference; NULL: of a list */
+    struct topic_text *tool; /* TELL of a tool's result that everybody is served: one reference to the tool's name; else NULL */
+    bool is_covered;         /* the upstream said that it tells of it itself */
+    bool is_result;          /* it is a tool's result */
+    uint8_t subscriber[16];  /* whose link it is */
+    struct watch_name name;  /* POLL: of the watch */
 };
 /* Zero-initialise; actions are appended. In order, those of one loop are to be carried out. */
 struct actions {
@@ -117,6 +121,7 @@ struct subscription {
     bool is_covered; /* the upstream said that it tells this subscriber itself: never polled, and given hold_ms to be first */
     bool is_result;  /* a tool's result: never polled; heard of by subject and caller (subscribers_saw_result), not by names */
     /* what the cache has for him now, if anything */
+    int64_t first_poll_ms;       /* without content: not polled before that; 0: at once */
     bool has_content, is_shared; /* is_shared: under the shared name */
     struct watch_content content;
     int64_t began_ms, fresh_until_ms;
@@ -127,7 +132,7 @@ enum subscribe {
     SUBSCRIBE_DONE, /* also when it was there already: then is_covered, and a content where there was none, are taken over */
     SUBSCRIBE_FULL, /* a limit; or no memory, or the stream is over */
 };
-/* stream.id 0: of the session id, which needs no open stream. Without content, and neither covered nor a result, the first poll is due at once. */
+/* stream.id 0: of the session id, which needs no open stream. Without content, and neither covered nor a result, the first poll is due (first_poll_ms). */
 enum subscribe subscribers_subscribe(struct subscribers *s, const struct subscriber_id *id, struct stream_ref stream,
                                      const struct subscription *what, int64_t now_ms);
 /* All of his with this subject. */
@@ -156,6 +161,7 @@ void subscribers_saw(struct subscribers *s, const struct sighting *sighting, int
 struct result_sighting {
     struct sighting seen;  /* name: of the entry */
     uint64_t subject;      /* of the URI */
+    struct span tool;      /* its name; copied */
     enum cp_scope scope;   /* who is served it */
     uint8_t principal[32]; /* whose it is, unless PUBLIC */
     uint8_t session[16];   /* SESSION, in the legacy era: the subscriber's name; zeros: no session */

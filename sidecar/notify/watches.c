@@ -249,6 +249,7 @@ void watch_polled(struct subscribers *s, struct watch *watch, enum poll_end how,
 /* Its timer went off. */
 void watch_due(struct subscribers *s, struct watch *watch, int64_t now_ms, struct actions *out)
 {
+    struct action action;
     struct link *link;
 
     if (watch->is_out) {
@@ -260,14 +261,16 @@ void watch_due(struct subscribers *s, struct watch *watch, int64_t now_ms, struc
     watch->is_out = true;
     watch->is_moved = watch->is_left = false;
     timers_set(&s->timers, &watch->timer, plus(now_ms, OUT_MAX_MS));
-    if (!actions_add(out, &(struct action){
-                              .kind = ACTION_POLL,
-                              .stream = subscriber_teller(link->subscriber, NULL)->ref,
-                              .topic = link->topic,
-                              .method = link->method,
-                              .subject = link->subject->subject,
-                              .uri = link->subject->text,
-                              .name = watch->name,
-                          }))
+    action = (struct action){
+        .kind = ACTION_POLL,
+        .stream = subscriber_teller(link->subscriber, NULL)->ref,
+        .topic = link->topic,
+        .method = link->method,
+        .subject = link->subject->subject,
+        .uri = link->subject->text,
+        .name = watch->name,
+    };
+    memcpy(action.subscriber, link->subscriber->name, sizeof(action.subscriber));
+    if (!actions_add(out, &action))
         watch_polled(s, watch, POLL_FAILED, now_ms);
 }

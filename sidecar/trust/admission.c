@@ -42,32 +42,27 @@ void admission_grant_name(struct trust *trust, const struct identity *id, const 
     cp_digest_of(trust->keyer, "granted", buf_span(text), ret);
 }
 
-/* A caller of whom there is nothing to prove. What he may have was fetched by somebody like him. */
-static bool needs_no_proof(const struct trust *trust, const struct identity *id, const struct store_entry *entry)
+/* A caller of whom there is nothing to prove. */
+static bool is_nobody(const struct trust *trust, const struct identity *id)
 {
-    if (!id->credential.is_anonymous || id->has_session)
-        return false;
-    if (MUTANT("anonymous-unproven"))
-        return true;
-    return atomic_load_explicit(trust->shared->challenged_ms, memory_order_acquire) == 0 && entry->owner == identity_owner(id);
+    return id->credential.is_anonymous && !id->has_session &&
+           (atomic_load_explicit(trust->shared->challenged_ms, memory_order_acquire) == 0 || MUTANT("anonymous-unproven"));
 }
 
-enum admission admission_of(struct trust *trust, const struct identity *id, const uint8_t grant[16],
-                            const struct store_entry *entry, bool was_probed, int64_t more_ms, int64_t now_ms)
+/* What he may have was fetched by somebody like him. */
+static bool needs_no_proof(const struct trust *trust, const struct identity *id, const struct store_entry *entry)
+{
+    return is_nobody(trust, id) && (entry->owner == identity_owner(id) || MUTANT("anonymous-unproven"));
+}
+
+/* Whether he was lately seen to be let in. */
+static enum admission life_of(struct trust *trust, const struct identity *id, bool was_probed, int64_t more_ms, int64_t now_ms)
 {
     const struct trust_shared *shared = trust->shared;
     int64_t lease_ms = shared->policy->lease_ms + more_ms;
     uint8_t name[16];
     int64_t at_ms;
 
-    if (MUTANT("admission-off") || needs_no_proof(trust, id, entry))
-        return ADMISSION_PROVEN;
-    if (id->has_expired && !MUTANT("exp-ignored"))
-        return ADMISSION_EXPIRED;
-    if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0))
-        return ADMISSION_UNPROVEN;
-    if (!entry->is_negative && !admission_is_granted(trust, id, grant, now_ms) && !MUTANT("grant-ignored"))
-        return ADMISSION_UNPROVEN;
     admission_alive_name(id, name);
     at_ms = proofs_at(shared->proofs, name, id->epochs);
     if ((at_ms >= 0 && now_ms - at_ms < lease_ms) || MUTANT("lease-ignored"))
@@ -78,6 +73,36 @@ enum admission admission_of(struct trust *trust, const struct identity *id, cons
     mute_name(id, name);
     at_ms = proofs_at(shared->proofs, name, id->epochs);
     return at_ms >= 0 && now_ms - at_ms < MUTE_MS ? ADMISSION_UNPROVEN : ADMISSION_LAPSED;
+}
+
+enum admission admission_of(struct trust *trust, const struct identity *id, const uint8_t grant[16],
+                            const struct store_entry *entry, bool was_probed, int64_t more_ms, int64_t now_ms)
+{
+    if (MUTANT("admission-off") || needs_no_proof(trust, id, entry))
+        return ADMISSION_PROVEN;
+    if (id->has_expired && !MUTANT("exp-ignored"))
+        return ADMISSION_EXPIRED;
+    if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0))
+        return ADMISSION_UNPROVEN;
+    if (!entry->is_negative && !admission_is_granted(trust, id, grant, now_ms) && !MUTANT("grant-ignored"))
+        return ADMISSION_UNPROVEN;
+    return life_of(trust, id, was_probed, more_ms, now_ms);
+}
+
+enum admission admission_of_life(struct trust *trust, const struct identity *id, bool was_probed, int64_t now_ms)
+{
+    if (MUTANT("admission-off") || is_nobody(trust, id))
+        return ADMISSION_PROVEN;
+    if (id->has_expired)
+        return ADMISSION_EXPIRED;
+    if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0))
+        return ADMISSION_UNPROVEN;
+    return life_of(trust, id, was_probed, 0, now_ms);
+}
+
+bool admission_may_hear(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms)
+{
+    return is_nobody(trust, id) || admission_is_granted(trust, id, grant, now_ms) || MUTANT("told-ungranted");
 }
 
 bool admission_is_proven(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms)

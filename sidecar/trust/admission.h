@@ -29,6 +29,8 @@ void admission_grant_name(struct trust *trust, const struct identity *id, const 
  * is good, because the upstream fails. An error that is kept for the caller himself needs no grant, which it took away. */
 enum admission admission_of(struct trust *trust, const struct identity *id, const uint8_t grant[16],
                             const struct store_entry *entry, bool was_probed, int64_t more_ms, int64_t now_ms);
+/* The same without an entry: whether the upstream would still talk to this caller at all. */
+enum admission admission_of_life(struct trust *trust, const struct identity *id, bool was_probed, int64_t now_ms);
 /* Whether any entry would be admitted: the caller is alive and granted. */
 bool admission_is_proven(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms);
 
@@ -48,6 +50,8 @@ void admission_learn(struct trust *trust, struct identity *id, const struct admi
 /* The upstream gave this caller a result, or refused inside its answer. */
 void admission_grant(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t began_ms);
 void admission_withdraw(struct trust *trust, const uint8_t grant[16], int64_t now_ms);
+/* Granted, or nothing needs to be: a caller without credential and session, of an upstream that never challenged anybody. */
+bool admission_may_hear(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms);
 bool admission_is_granted(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms);
 
 /* Whether the upstream is known to accept this credential now, whatever held when the exchange began. */

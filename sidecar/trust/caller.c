@@ -213,7 +213,7 @@ static void read_session(struct trust *trust, struct span session_id, int64_t no
     uint8_t name[16];
     bool is_over;
 
-    ret->version[0] = '\0';
+    *ret = (struct session){.version = ""};
     if (session_id.p == NULL)
         return;
     id->has_session = true;
@@ -283,11 +283,12 @@ static void identify(struct trust *trust, h2o_req_t *req, const struct wire_requ
     read_session(trust, session_id, now_ms, ret, ret_session);
 }
 
-void caller_identify(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret)
+void caller_identify(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret,
+                     struct session *ret_session)
 {
     struct session negotiated;
 
-    identify(trust, req, wire, wire->session, now_ms, ret, &negotiated);
+    identify(trust, req, wire, wire->session, now_ms, ret, ret_session != NULL ? ret_session : &negotiated);
 }
 
 bool caller_is_allowed_origin(const struct trust_shared *shared, const struct wire_request *wire)

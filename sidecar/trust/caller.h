@@ -8,10 +8,19 @@
 
 /* What a legacy session negotiated: the payload of its standing. */
 struct session {
-    char version[16];   /* protocol version, NUL-terminated; empty: not seen to be negotiated here */
+    char version[15];   /* protocol version, NUL-terminated; empty: not seen to be negotiated here */
+    uint8_t offers;     /* enum session_offer */
     uint8_t client[16]; /* digest of what the client said of itself (capabilities) */
 };
 _Static_assert(sizeof(struct session) == STANDING_PAYLOAD_BYTES, "a session is its standing's payload");
+
+/* What its server said at initialize that it cannot tell of, and we said that we can: bits. */
+enum session_offer {
+    SESSION_OFFER_SUBSCRIBE = 1, /* resources/subscribe */
+    SESSION_OFFER_TOOLS = 2,     /* list_changed of each kind */
+    SESSION_OFFER_PROMPTS = 4,
+    SESSION_OFFER_RESOURCES = 8,
+};
 
 /* Somebody, as keyed digests. Nothing in it is borrowed. A session is bound to the principal that uses it (sessions are no authentication). */
 struct identity {
@@ -46,8 +55,9 @@ struct caller {
 /* A message on the MCP path. */
 void caller_read(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
                  int64_t now_ms, struct caller *ret);
-/* Any other request on it (GET, DELETE). */
-void caller_identify(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret);
+/* Any other request on it (GET, DELETE). ret_session: what its session negotiated; NULL: of no interest. */
+void caller_identify(struct trust *trust, h2o_req_t *req, const struct wire_request *wire, int64_t now_ms, struct identity *ret,
+                     struct session *ret_session);
 
 /* Whose entries a request would find that has exactly these credential headers. Names in lower case; one that comes several times stands there several times. */
 void caller_principal_of(struct trust *trust, const struct cp_credential *headers, size_t count, struct cp_principal *ret);

@@ -81,6 +81,12 @@ static bool read_range(struct span element, void *ctx)
     return false;
 }
 
+static bool is_events(struct span element, void *ctx)
+{
+    (void)ctx;
+    return span_ieq(without_parameters(element), SPAN("text/event-stream")) && !is_refused(element);
+}
+
 /* A cache directive's name: the part before its '=' */
 static struct span directive_of(struct span element)
 {
@@ -153,7 +159,7 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
     ret->too_many_params = false;
     ret->origin = SPAN_ABSENT;
     ret->origin_repeated = ret->body_is_plain = ret->hides_headers = false;
-    ret->no_cache = ret->no_store = ret->only_if_cached = false;
+    ret->no_cache = ret->no_store = ret->only_if_cached = ret->accepts_events = false;
     ret->method = span_iov(req->input.method);
     ret->path = span_iov(req->input.path);
     ret->authority = authority_of(req);
@@ -167,6 +173,7 @@ void wire_request_read(h2o_req_t *req, struct wire_request *ret)
             if (h->name == &H2O_TOKEN_ACCEPT->buf) {
                 saw_accept = true;
                 any_element(value, read_range, &accept);
+                ret->accepts_events |= any_element(value, is_events, NULL);
             } else if (span_eq(name, SPAN("origin"))) {
                 set_once(&ret->origin, value, &ret->origin_repeated);
             } else if (span_eq(name, SPAN("pragma"))) {

@@ -24,6 +24,7 @@ struct wire_request {
     bool body_is_plain;  /* one Content-Type: application/json, charset utf-8 or none; no Content-Encoding */
     bool hides_headers;  /* Connection names other headers than those of the connection itself */
     bool accepts_json;   /* Accept is absent, or admits application/json */
+    bool accepts_events; /* Accept names text/event-stream */
     bool no_cache;       /* Cache-Control: no-cache, or Pragma: no-cache */
     bool no_store;       /* Cache-Control: no-store */
     bool only_if_cached; /* Cache-Control: only-if-cached */

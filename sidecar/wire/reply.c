@@ -112,6 +112,33 @@ void reply_note_bypass(h2o_req_t *req, bool stored, enum cp_reason reason)
                                                              cp_reason_word(reason))));
 }
 
+void reply_result_send(h2o_req_t *req, struct span id, struct span result, struct span session, enum cp_reason reason)
+{
+    static h2o_generator_t generator = {NULL, NULL};
+    h2o_mem_pool_t *pool = &req->pool;
+    h2o_iovec_t bufs[5];
+    char *status = h2o_mem_alloc_pool(pool, 64);
+    size_t count = 0, total = 0;
+
+    req->res.status = 200;
+    req->res.reason = "OK";
+    h2o_add_header(pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, H2O_STRLIT("application/json"));
+    h2o_add_header(pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL, H2O_STRLIT("no-store"));
+    add_cache_status(req, h2o_iovec_init(status, (size_t)snprintf(status, 64, "mcpcached; detail=%s", cp_reason_word(reason))));
+    if (session.p != NULL)
+        h2o_add_header_by_str(pool, &req->res.headers, H2O_STRLIT("mcp-session-id"), 0, "Mcp-Session-Id", session.p, session.n);
+    bufs[count++] = h2o_iovec_init(H2O_STRLIT("{\"jsonrpc\":\"2.0\",\"id\":"));
+    bufs[count++] = h2o_iovec_init(id.p, id.n);
+    bufs[count++] = h2o_iovec_init(H2O_STRLIT(",\"result\":"));
+    bufs[count++] = h2o_iovec_init(result.p, result.n);
+    bufs[count++] = h2o_iovec_init(H2O_STRLIT("}"));
+    for (size_t i = 0; i != count; ++i)
+        total += bufs[i].len;
+    req->res.content_length = total;
+    h2o_start_response(req, &generator);
+    h2o_send(req, bufs, count, H2O_SEND_STATE_FINAL);
+}
+
 static const char *status_text(int status)
 {
     static const struct {

@@ -35,6 +35,8 @@ void reply_note_bypass(h2o_req_t *req, bool stored, enum cp_reason reason);
 
 /* The JSON-RPC error that another request's fetch brought, under the caller's own id. error: the raw error member; must live as long as the request. */
 void reply_shared_error_send(h2o_req_t *req, int status, struct span id, struct span error);
+/* A result of our own. session: to be echoed; absent: none. */
+void reply_result_send(h2o_req_t *req, struct span id, struct span result, struct span session, enum cp_reason reason);
 /* 202 without a body: a notification was heard. */
 void reply_accepted_send(h2o_req_t *req);
 /* 200 and an event stream without events: a request that its client cancelled gets no answer. */

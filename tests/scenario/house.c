@@ -4,6 +4,8 @@
 #include "house.h"
 
 #include "sidecar/base/clock.h"
+#include "sidecar/base/slots.h"
+#include "sidecar/flow/announce.h"
 #include "sidecar/flow/flight.h"
 #include "sidecar/flow/flow.h"
 #include "sidecar/flow/probe.h"
@@ -23,6 +25,8 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define EVENT_IDS 1024
 
 struct loop {
     struct house *house;
@@ -49,7 +53,7 @@ struct house {
     _Atomic int64_t challenged_ms;
     atomic_size_t open_streams, requests;
     struct budget_retries retries;
-    struct budget_places refreshes;
+    struct budget_places refreshes, polls;
     h2o_globalconf_t config;
     h2o_pathconf_t *path;
     size_t filters_size;
@@ -120,6 +124,7 @@ static bool open_store(struct house *h, const char *path, struct cp_error *error
 static void make_shared(struct house *h)
 {
     budget_places_init(&h->refreshes, h->settings.max_refreshes);
+    budget_places_init(&h->polls, h->settings.max_refreshes);
     budget_retries_init(&h->retries);
     h->shared = (struct flow_shared){
         .trust =
@@ -142,6 +147,13 @@ static void make_shared(struct house *h)
         .refreshes = &h->refreshes,
         .flows = h->flows,
         .open_streams = &h->open_streams,
+        .board = board_new(),
+        .subscribers = strcmp(h->settings.subscriptions, "on") == 0
+                           ? announce_subscribers_new(h->settings.max_subscriptions, h->settings.watch_interval_ms)
+                           : NULL,
+        .event_ids = slots_new(EVENT_IDS, 1),
+        .polls = &h->polls,
+        .stream_keepalive_ms = h->settings.stream_keepalive_ms,
         .upstream =
             {
                 .url = &h->url,
@@ -160,6 +172,9 @@ static void make_shared(struct house *h)
 
 static void free_shared(struct house *h)
 {
+    subscribers_free(h->shared.subscribers);
+    board_free(h->shared.board);
+    slots_free(h->shared.event_ids);
     flight_registry_free(h->shared.flight_registry);
     breaker_free(h->shared.breaker);
     definitions_free(h->shared.trust.definitions);

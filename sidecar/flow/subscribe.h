@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* resources/subscribe and resources/unsubscribe of the session-based versions: kept here where the upstream does not, and noted where it does. Thread: the flow's loop. */
+#ifndef MCPCACHED_FLOW_SUBSCRIBE_H
+#define MCPCACHED_FLOW_SUBSCRIBE_H
+
+#include "sidecar/flow/flow.h"
+#include "sidecar/trust/caller.h"
+
+enum subscribed {
+    SUBSCRIBED_UPSTREAM, /* it is for the upstream to answer; subscribe_noted, when that was well */
+    SUBSCRIBED_HERE,     /* done: an empty result */
+    SUBSCRIBED_FULL,     /* a limit */
+    SUBSCRIBED_LATER,    /* the request was taken: its story is told again when it is known whether its caller is let in */
+};
+enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
+                               const struct caller *caller, bool was_probed, int64_t now_ms);
+
+/* The upstream accepted it. req: still open. */
+void subscribe_noted(struct flow *flow, h2o_req_t *req, const struct identity *id, struct span uri, int64_t now_ms);
+
+/* Another session begins, by a request that still names this one. */
+void subscribe_over(struct flow *flow, const struct identity *id, struct span session_id);
+
+#endif
