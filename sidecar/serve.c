@@ -29,7 +29,7 @@
 
 /* Calls whose breakers are known at once, and tools whose definitions are: both bounded because clients choose names. */
 #define BREAKER_NAMES 4096
-#define DEFINITIONS   16384
+#define DEFINITIONS   65536
 /* Event ids of streams that may be resumed, remembered at once. */
 #define EVENT_IDS 16384
 

@@ -54,6 +54,12 @@ static bool is_older(const struct record *a, const struct record *b)
     return a->order != b->order ? a->order < b->order : a->began_ms < b->began_ms;
 }
 
+/* What a full table forgets first. A promise that is forgotten costs misses, a veto wrong answers: a tool that writes would be taken for one that reads. */
+static uint64_t rank_of(const struct record *record, uint64_t seen)
+{
+    return record->annotation == CP_ANNOTATION_VETO ? seen | UINT64_C(1) << 62 : seen;
+}
+
 /* False: something that was said later is known. ret_is_new: it says something else than what was known. */
 static bool write_record(struct slots *slots, const uint8_t name[16], const struct record *record, uint64_t seen, bool *ret_is_new)
 {
@@ -70,7 +76,7 @@ static bool write_record(struct slots *slots, const uint8_t name[16], const stru
     }
     *ret_is_new = known.order == 0 || known.annotation != record->annotation ||
                   memcmp(known.digest, record->digest, sizeof(known.digest)) != 0;
-    words[WORD_SEEN] = seen;
+    words[WORD_SEEN] = rank_of(record, seen);
     words[WORD_ORDER] = record->order;
     words[WORD_BEGAN] = record->began_ms;
     words[WORD_ANNOTATION] = record->annotation;

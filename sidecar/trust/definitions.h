@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Definitions: what the newest tools/list said of each tool, to each caller and to anybody. A tool's definition is part of the names of its entries, so that one
  * that changed leads to none of the old ones; and its annotations can take a tool's caching away.
- * Bounded; what is forgotten leads to other names, which costs misses. What was said to anybody is kept in the store too, so that a veto outlives a restart.
+ * Bounded; what is forgotten leads to other names, which costs misses; vetoes are forgotten last. What was said to anybody is kept in the store too, so that a veto outlives a restart.
  * Thread: the loop that trust belongs to; the table, any. */
 #ifndef MCPCACHED_TRUST_DEFINITIONS_H
 #define MCPCACHED_TRUST_DEFINITIONS_H
