@@ -330,7 +330,7 @@ static void relay(struct exchange *x, struct span bytes)
     size_t backlog_max = x->flight != NULL ? x->flow->shared->max_entry_bytes + ENVELOPE_BYTES : BACKLOG_MAX;
 
     x->relayed_bytes += bytes.n;
-    if (x->client == NULL || downstream_write(x->client, bytes) <= backlog_max || x->call == NULL)
+    if (x->client == NULL || bytes.n == 0 || downstream_write(x->client, bytes) <= backlog_max || x->call == NULL)
         return;
     if (x->flight != NULL)
         leave_behind(x);
@@ -537,7 +537,8 @@ static void on_head(void *data, const struct upstream_head *head)
         downstream_start_bodyless(client, head->content_bytes);
         return;
     }
-    downstream_start(x->client, head->content_bytes);
+    /* what is completed gets longer */
+    downstream_start(x->client, x->completes && x->tap == TAP_EVENTS ? SIZE_MAX : head->content_bytes);
 }
 
 /* The server's word on what it can tell of, with what is told here. */

@@ -13,6 +13,7 @@
 #include "sidecar/flow/notices.h"
 #include "sidecar/flow/probe.h"
 #include "sidecar/flow/request.h"
+#include "sidecar/flow/subscribe.h"
 #include "sidecar/flow/watch.h"
 #include "sidecar/wire/downstream.h"
 #include "sidecar/wire/frames.h"
@@ -361,6 +362,8 @@ static bool register_stream(struct stream *st)
 {
     struct actions actions = {0};
 
+    if (!st->is_listen)
+        subscribe_recall(st->flow, downstream_req(st->client), &st->identity, now_of(st));
     st->is_registered =
         subscribers_open(st->flow->shared->subscribers, &st->id, st->ref, st->may_tell || st->is_listen, now_of(st), &actions);
     announce(st->flow, &actions);
@@ -790,7 +793,8 @@ static void on_head(void *data, const struct upstream_head *head)
         return;
     }
     st->phase = !is_events ? PHASE_RELAY : st->is_listen ? PHASE_ACK : PHASE_OPEN;
-    downstream_start(st->client, head->content_bytes);
+    /* what is told in between makes it longer */
+    downstream_start(st->client, is_events && st->is_ours ? SIZE_MAX : head->content_bytes);
     st->last_ms = now_of(st);
     if (st->phase != PHASE_OPEN)
         return;

@@ -28,6 +28,89 @@ static enum watch begin(struct flow *flow, h2o_req_t *req, const struct identity
         now_ms);
 }
 
+/* ---- over a restart ------------------------------------------------------------------------------------------------------------- */
+
+/* All that is kept of sessions' subscriptions counts as one owner's in the store. */
+#define SUBSCRIPTIONS_OWNER 3
+/* A session with more is not remembered. */
+#define REMEMBERED_MAX (256 * 1024)
+
+/* False: the session has no standing. Under another standing it is another session. */
+static bool key_of(struct flow *flow, const struct identity *id, struct cp_key *ret)
+{
+    uint8_t name[16];
+
+    identity_session_name(id, name);
+    trust_key_of(&flow->trust, "subscriptions entry", "subscriptions check", name, ret);
+    if (id->epochs[1] != 0)
+        cp_key_bind(ret, id->epochs[1]);
+    return id->epochs[1] != 0;
+}
+
+/* For each URI: whether it is covered, its length, its bytes. */
+static void add_remembered(void *ctx, struct span uri, bool is_covered)
+{
+    struct buf *text = ctx;
+    uint32_t head[2] = {is_covered, (uint32_t)uri.n};
+
+    if (buf_add(text, head, sizeof(head)) != 0 || buf_add_span(text, uri) != 0)
+        h2o_fatal("no memory");
+}
+
+static void remember(struct flow *flow, const struct identity *id, int64_t now_ms)
+{
+    struct store *store = flow->shared->trust.store;
+    struct buf *text = &flow->content;
+    struct cp_key key;
+    uint8_t name[16];
+
+    if (!key_of(flow, id, &key))
+        return;
+    identity_session_name(id, name);
+    text->n = 0;
+    subscribers_list(flow->shared->subscribers, name, add_remembered, text);
+    if (text->n == 0 || text->n > REMEMBERED_MAX) {
+        store_delete(store, &key);
+        return;
+    }
+    store_put(store, &key,
+              &(struct store_entry){
+                  .body = buf_span(text),
+                  .generation = store_generation(store),
+                  .stored_at_ms = now_ms,
+                  .began_ms = now_ms,
+                  .expires_at_ms = now_ms + CP_TTL_MAX_MS,
+                  .scope = CP_SCOPE_SESSION,
+                  .method = CP_METHOD_INITIALIZE,
+                  .owner = SUBSCRIPTIONS_OWNER,
+              });
+}
+
+void subscribe_recall(struct flow *flow, h2o_req_t *req, const struct identity *id, int64_t now_ms)
+{
+    struct store_entry entry;
+    struct cp_key key;
+    const char *at, *end;
+    uint8_t name[16];
+
+    identity_session_name(id, name);
+    if (subscribers_knows(flow->shared->subscribers, name) || !key_of(flow, id, &key) ||
+        trust_get(&flow->trust, &key, &req->pool, &entry) != STORE_HIT || entry.method != CP_METHOD_INITIALIZE)
+        return;
+    for (at = entry.body.p, end = at + entry.body.n; (size_t)(end - at) >= 2 * sizeof(uint32_t);) {
+        uint32_t head[2];
+
+        memcpy(head, at, sizeof(head));
+        at += sizeof(head);
+        if (head[1] > (size_t)(end - at))
+            break;
+        begin(flow, req, id, (struct span){at, head[1]}, head[0] != 0, now_ms);
+        at += head[1];
+    }
+}
+
+/* ---- in a session --------------------------------------------------------------------------------------------------------------- */
+
 enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
                                const struct caller *caller, bool was_probed, int64_t now_ms)
 {
@@ -61,6 +144,7 @@ enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct w
         return SUBSCRIBED_HERE;
     switch (begin(flow, req, &caller->id, message->name, false, now_ms)) {
     case WATCH_DONE:
+        remember(flow, &caller->id, now_ms);
         return SUBSCRIBED_HERE;
     case WATCH_FULL:
         return SUBSCRIBED_FULL;
@@ -72,7 +156,9 @@ enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct w
 
 void subscribe_noted(struct flow *flow, h2o_req_t *req, const struct identity *id, struct span uri, int64_t now_ms)
 {
-    begin(flow, req, id, uri, true, now_ms);
+    subscribe_recall(flow, req, id, now_ms);
+    if (begin(flow, req, id, uri, true, now_ms) == WATCH_DONE)
+        remember(flow, id, now_ms);
 }
 
 void subscribe_over(struct flow *flow, const struct identity *id, struct span session_id)

@@ -15,6 +15,10 @@ enum subscribed {
 enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
                                const struct caller *caller, bool was_probed, int64_t now_ms);
 
+/* What the session is subscribed to lies in the store, too: it outlives a restart, as the session does. Called before anything is kept for it in this process; req: any of
+ * its requests, open. */
+void subscribe_recall(struct flow *flow, h2o_req_t *req, const struct identity *id, int64_t now_ms);
+
 /* The upstream accepted it. req: still open. */
 void subscribe_noted(struct flow *flow, h2o_req_t *req, const struct identity *id, struct span uri, int64_t now_ms);
 

@@ -536,6 +536,30 @@ void subscribers_unsubscribe(struct subscribers *s, const uint8_t name[16], uint
     subscribers_unlock(s);
 }
 
+bool subscribers_knows(struct subscribers *s, const uint8_t name[16])
+{
+    bool is_known;
+
+    subscribers_lock(s);
+    is_known = subscriber_of(s, name) != NULL;
+    subscribers_unlock(s);
+    return is_known;
+}
+
+void subscribers_list(struct subscribers *s, const uint8_t name[16], void (*fn)(void *ctx, struct span uri, bool is_covered), void *ctx)
+{
+    struct subscriber *subscriber;
+    struct link *link;
+
+    subscribers_lock(s);
+    if ((subscriber = subscriber_of(s, name)) != NULL && (link = subscriber->links) != NULL)
+        do {
+            if (link->topic == TOPIC_RESOURCE)
+                fn(ctx, topic_text_span(link->subject->text), link->is_covered);
+        } while ((link = link->next) != subscriber->links);
+    subscribers_unlock(s);
+}
+
 /* ---- time ------------------------------------------------------------------------------------------------------------------------ */
 
 void subscribers_polled(struct subscribers *s, const struct watch_name *name, enum poll_end how, int64_t now_ms)

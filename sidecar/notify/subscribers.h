@@ -135,6 +135,10 @@ enum subscribe {
 /* stream.id 0: of the session id, which needs no open stream. Without content, and neither covered nor a result, the first poll is due (first_poll_ms). */
 enum subscribe subscribers_subscribe(struct subscribers *s, const struct subscriber_id *id, struct stream_ref stream,
                                      const struct subscription *what, int64_t now_ms);
+/* Whether there is such a subscriber. */
+bool subscribers_knows(struct subscribers *s, const uint8_t name[16]);
+/* Calls fn, under the mutex, for each resource that he is subscribed to. */
+void subscribers_list(struct subscribers *s, const uint8_t name[16], void (*fn)(void *ctx, struct span uri, bool is_covered), void *ctx);
 /* All of his with this subject. */
 void subscribers_unsubscribe(struct subscribers *s, const uint8_t name[16], uint64_t subject, int64_t now_ms);
 

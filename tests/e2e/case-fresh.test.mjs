@@ -956,9 +956,9 @@ test('case 67: a writer\'s own older answers do not stand in for him', async (t)
 
 // ---- what a hit says --------------------------------------------------------------------------------------------------------------------
 
-test('case 72: a hit of server/discover is what the upstream said, to the byte, but for the remaining lifetime', async (t) => {
+test('case 72: a hit of server/discover is what the upstream said, to the byte, but for the remaining lifetime and what is told here', async (t) => {
     const stand = await open(t);
-    const said = (ttl) => `{ "supportedVersions" : ["2026-07-28","2027-12-31-preview"],"resultType":"complete",  "capabilities":{"tools":{"listChanged":true},"resources":{"listChanged":false},"x.vendor":{"a":1.0}},`
+    const said = (ttl, resources = '{"listChanged":false}') => `{ "supportedVersions" : ["2026-07-28","2027-12-31-preview"],"resultType":"complete",  "capabilities":{"tools":{"listChanged":true},"resources":${resources},"x.vendor":{"a":1.0}},`
         + `"serverInfo":{"name":"s\\u00e9","version":"1","title":"T","extra":[1e3]},"instructions":"do","ttlMs":${ttl},"cacheScope":"public","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s"}} }`;
     stand.upstream.on('server/discover', (call) => call.message(`{"jsonrpc":"2.0","id":${call.id},"result":${said(30_000)}}`));
     await stand.fill(modern('server/discover'));
@@ -966,7 +966,14 @@ test('case 72: a hit of server/discover is what the upstream said, to the byte, 
     const hit = await stand.expect('hit', modern('server/discover', {}, { id: '"d"' }));
     const ttl = Number(/"ttlMs":(\d+)/.exec(hit.text)[1]);
     assert.ok(ttl > 20_000 && ttl <= 28_800, `ttlMs ${ttl}`);
-    assert.equal(hit.text, `{"jsonrpc":"2.0","id":"d","result":${said(ttl)}}`);
+    assert.equal(hit.text, `{"jsonrpc":"2.0","id":"d","result":${said(ttl, '{"subscribe":true,"listChanged":true}')}}`);
+});
+
+test('case 72: with subscriptions off, to the byte', async (t) => {
+    const stand = await Stand.open({ t, policy: 'version: 1\n', flags: ['--subscriptions', 'off'] });
+    const said = '{"resultType":"complete","capabilities":{"resources":{}},"supportedVersions":["2026-07-28"],"ttlMs":30000,"cacheScope":"public"}';
+    stand.upstream.on('server/discover', (call) => call.message(`{"jsonrpc":"2.0","id":${call.id},"result":${said}}`));
+    assert.equal(String(await (await stand.ask(modern('server/discover', {}, { id: '"d"' }))).body()), `{"jsonrpc":"2.0","id":"d","result":${said}}`);
 });
 
 // ---- streams that say nothing -----------------------------------------------------------------------------------------------------------
