@@ -546,7 +546,8 @@ bool subscribers_knows(struct subscribers *s, const uint8_t name[16])
     return is_known;
 }
 
-void subscribers_list(struct subscribers *s, const uint8_t name[16], void (*fn)(void *ctx, struct span uri, bool is_covered), void *ctx)
+void subscribers_list(struct subscribers *s, const uint8_t name[16], void (*fn)(void *ctx, struct span uri, bool is_covered),
+                      void *ctx)
 {
     struct subscriber *subscriber;
     struct link *link;

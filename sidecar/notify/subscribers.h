@@ -138,7 +138,8 @@ enum subscribe subscribers_subscribe(struct subscribers *s, const struct subscri
 /* Whether there is such a subscriber. */
 bool subscribers_knows(struct subscribers *s, const uint8_t name[16]);
 /* Calls fn, under the mutex, for each resource that he is subscribed to. */
-void subscribers_list(struct subscribers *s, const uint8_t name[16], void (*fn)(void *ctx, struct span uri, bool is_covered), void *ctx);
+void subscribers_list(struct subscribers *s, const uint8_t name[16], void (*fn)(void *ctx, struct span uri, bool is_covered),
+                      void *ctx);
 /* All of his with this subject. */
 void subscribers_unsubscribe(struct subscribers *s, const uint8_t name[16], uint64_t subject, int64_t now_ms);
 
