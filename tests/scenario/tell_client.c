@@ -396,6 +396,8 @@ static bool outcome_of(const struct client *c, const struct cache_status *cs, en
         *ret = CP_OUTCOME_HIT;
     else if (span_eq(cs->fwd, SPAN("miss")))
         *ret = cs->is_collapsed ? CP_OUTCOME_COLLAPSED : CP_OUTCOME_MISS;
+    else if (cs->fwd.p == NULL && c->head.status < 400)
+        *ret = CP_OUTCOME_BYPASS; /* answered here, and not from the store */
     else if (span_eq(cs->detail, SPAN("write")) || span_eq(cs->detail, SPAN("unlisted")) || span_eq(cs->detail, SPAN("annotation")))
         *ret = CP_OUTCOME_WRITE;
     else
