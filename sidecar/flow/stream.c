@@ -71,7 +71,9 @@ struct stream {
     struct coverage coverage;
     struct stamps stamps;
     struct frames frames;
-    struct buf held; /* HELD: the refusal; else: what we have to say, and must wait */
+    struct buf refusal;   /* HELD */
+    struct buf held;      /* what we have to say, and must wait */
+    struct actions early; /* a listen's: what is to be told once its acknowledgement is out */
     struct alarm retry;
     int64_t retry_ms;
     int64_t began_ms, last_ms; /* last_ms: when something was written */
@@ -152,6 +154,8 @@ static void finish(struct stream *st)
     coverage_done(&st->coverage);
     frames_done(&st->frames);
     buf_done(&st->held);
+    buf_done(&st->refusal);
+    actions_done(&st->early);
     cp_policy_unref(st->policy);
     free(st->body);
     free(st);
@@ -326,6 +330,31 @@ static void withdraw(struct stream *st)
     kill_stream(st, !st->is_listen);
 }
 
+/* A change between a listen and its acknowledgement. Whether he may hear of it is asked when he is known to be let in. */
+static void wait_early(struct stream *st, const struct action *action)
+{
+    for (size_t i = 0; i != st->early.count; ++i)
+        if (st->early.items[i].topic == action->topic && st->early.items[i].subject == action->subject)
+            return;
+    actions_add(&st->early, action);
+}
+
+/* The stream is open: its acknowledgement is out. */
+static void open_stream(struct stream *st)
+{
+    struct actions early = st->early;
+
+    st->has_opened = true;
+    flush(st);
+    st->early = (struct actions){0};
+    for (size_t i = 0; i != early.count; ++i) {
+        /* the upstream was not heard of yet when it was noted */
+        early.items[i].is_covered = false;
+        stream_carry_out(st->flow, &early.items[i]);
+    }
+    actions_done(&early);
+}
+
 void stream_carry_out(struct flow *flow, const struct action *action)
 {
     struct stream *st = find(flow, action->stream.id);
@@ -334,7 +363,9 @@ void stream_carry_out(struct flow *flow, const struct action *action)
 
     switch (action->kind) {
     case ACTION_TELL:
-        if (is_there && !may_hear(st, action, now_ms)) {
+        if (is_there && !st->has_opened)
+            wait_early(st, action);
+        else if (is_there && !may_hear(st, action, now_ms)) {
             /* of a tool there is no harmless question */
             if (!action->is_result)
                 poll(st, action, true, now_ms);
@@ -486,8 +517,10 @@ static void on_frame(void *ctx, const struct frame *frame)
 
 struct beginning {
     struct stream *st;
+    h2o_req_t *req;
     const struct cp_message *message;
     int64_t now_ms;
+    bool is_early;
 };
 
 static bool watch_one(void *ctx, enum topic topic, enum cp_method method, struct span uri, bool is_covered)
@@ -495,17 +528,28 @@ static bool watch_one(void *ctx, enum topic topic, enum cp_method method, struct
     struct beginning *b = ctx;
     struct stream *st = b->st;
 
-    return watch_begin(
-               st->flow,
-               &(struct watcher){.id = &st->id, .stream = st->ref, .req = downstream_req(st->client), .message = b->message},
-               &(struct watched){.topic = topic, .method = method, .uri = uri, .is_covered = is_covered}, b->now_ms) == WATCH_DONE;
+    if (watch_begin(st->flow, &(struct watcher){.id = &st->id, .stream = st->ref, .req = b->req, .message = b->message},
+                    &(struct watched){.topic = topic, .method = method, .uri = uri, .is_covered = b->is_early || is_covered},
+                    b->now_ms) == WATCH_DONE)
+        return !b->is_early;
+    subscribers_unsubscribe(st->flow->shared->subscribers, st->id.name, watch_subject(st->flow, method, uri), b->now_ms);
+    return false;
+}
+
+/* What is asked for is known from the moment that it is asked for: what changes until the upstream has answered is not missed. Nothing is polled or told before that. */
+static void watch_early(struct stream *st, h2o_req_t *req, const struct cp_message *message)
+{
+    struct beginning b = {.st = st, .req = req, .message = message, .now_ms = now_of(st), .is_early = true};
+
+    if (register_stream(st))
+        listening_begin(&st->listening, st->flow, message, NULL, watch_one, &b);
 }
 
 /* What was asked for is watched, as far as the upstream (ack; NULL: it tells of nothing) does not tell of it itself. False: nothing of it can be told. */
 static bool begin_listening(struct stream *st, const struct cp_answer *ack)
 {
     struct cp_message message;
-    struct beginning b = {st, message_of(st, &message), now_of(st)};
+    struct beginning b = {.st = st, .req = downstream_req(st->client), .message = message_of(st, &message), .now_ms = now_of(st)};
 
     if (!st->is_registered && !register_stream(st))
         return false;
@@ -521,8 +565,8 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
     st->phase = PHASE_OPEN;
     st->retry_ms = 0;
     if (!st->is_ours) {
-        st->has_opened = true;
         write_out(st, frame->raw);
+        open_stream(st);
         return;
     }
     is_good = begin_listening(st, ack);
@@ -531,7 +575,6 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
 
         subscribers_missed(st->flow->shared->subscribers, st->id.name, now_of(st), &actions);
         announce(st->flow, &actions);
-        st->has_opened = true;
         flush(st);
         return;
     }
@@ -552,8 +595,7 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
     }
     buf_done(&out);
     listening_done(&st->listening);
-    st->has_opened = true;
-    flush(st);
+    open_stream(st);
 }
 
 /* ---- served here ---------------------------------------------------------------------------------------------------------------- */
@@ -625,7 +667,7 @@ static bool is_let_in(struct stream *st, bool *ret_gone)
 static bool listen_locally(struct stream *st)
 {
     struct buf *text = &st->flow->text;
-    bool is_gone;
+    bool is_gone, was_open;
 
     if (!st->is_ours || !st->origin_allowed)
         return false;
@@ -636,20 +678,21 @@ static bool listen_locally(struct stream *st)
         return false;
     }
     cancel(st);
-    if (!st->has_opened) {
+    was_open = st->has_opened;
+    if (!was_open) {
         if (st->phase != PHASE_ACK)
             start_local(st);
-        st->phase = PHASE_LOCAL;
         text->n = 0;
         if (cp_tell_ack(&st->listening.lists, st->listening.uris, st->listening.uri_count, st->request_id, text) != 0 ||
             frame_add(&st->held, buf_span(text)) != 0)
             h2o_fatal("no memory");
-        st->has_opened = true;
     }
     st->phase = PHASE_LOCAL;
     listening_done(&st->listening);
-    flush(st);
-    buf_done(&st->held);
+    if (was_open)
+        flush(st);
+    else
+        open_stream(st);
     return true;
 }
 
@@ -793,6 +836,8 @@ static void on_head(void *data, const struct upstream_head *head)
         return;
     }
     st->phase = !is_events ? PHASE_RELAY : st->is_listen ? PHASE_ACK : PHASE_OPEN;
+    if (!is_events)
+        unregister(st);
     /* what is told in between makes it longer */
     downstream_start(st->client, is_events && st->is_ours ? SIZE_MAX : head->content_bytes);
     st->last_ms = now_of(st);
@@ -806,13 +851,11 @@ static void on_head(void *data, const struct upstream_head *head)
 /* What was held goes out as it came. */
 static void release(struct stream *st, size_t content_bytes)
 {
-    struct buf held = st->held;
-
-    st->held = (struct buf){0};
+    unregister(st);
     st->phase = PHASE_RELAY;
     downstream_start(st->client, content_bytes);
-    write_out(st, buf_span(&held));
-    buf_done(&held);
+    write_out(st, buf_span(&st->refusal));
+    buf_done(&st->refusal);
 }
 
 static void on_body(void *data, struct span bytes)
@@ -825,9 +868,9 @@ static void on_body(void *data, struct span bytes)
         write_out(st, bytes);
         break;
     case PHASE_HELD:
-        if (buf_add_span(&st->held, bytes) != 0)
+        if (buf_add_span(&st->refusal, bytes) != 0)
             h2o_fatal("no memory");
-        if (st->held.n > REFUSAL_MAX)
+        if (st->refusal.n > REFUSAL_MAX)
             release(st, st->content_bytes);
         break;
     case PHASE_ACK:
@@ -849,7 +892,7 @@ static bool do_without(struct stream *st)
 {
     struct cp_answer answer;
 
-    cp_answer_parse(&answer, &st->flow->reply_doc, buf_span(&st->held));
+    cp_answer_parse(&answer, &st->flow->reply_doc, buf_span(&st->refusal));
     if (st->status != 404 && !(answer.is_readable && answer.has_error && answer.error_code == -32601))
         return false;
     return true;
@@ -889,18 +932,10 @@ static void on_end(void *data, enum upstream_end how)
         finish(st);
         return;
     }
-    if (st->phase == PHASE_HELD && is_whole && do_without(st)) {
-        struct buf held = st->held;
-
-        st->held = (struct buf){0};
-        if (listen_locally(st)) {
-            buf_done(&held);
-            return;
-        }
-        st->held = held;
-    }
+    if (st->phase == PHASE_HELD && is_whole && do_without(st) && listen_locally(st))
+        return;
     if (st->phase == PHASE_HELD && is_whole)
-        release(st, st->held.n);
+        release(st, st->refusal.n);
     if (st->phase == PHASE_OPEN || st->phase == PHASE_ACK || st->phase == PHASE_HEAD) {
         /* a server that ends a stream which may be resumed tells what is missed later */
         if (!st->saw_end && !(how == UPSTREAM_COMPLETE && st->has_ids && !st->is_listen) &&
@@ -1035,6 +1070,8 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     st->client = downstream_new(req, st, on_client_gone, on_client_drained);
     downstream_watch(st->client);
     announce_wake(flow);
+    if (st->is_listen && st->is_ours)
+        watch_early(st, req, plan->message);
     start_upstream(st);
 }
 
