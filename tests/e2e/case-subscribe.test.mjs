@@ -2,9 +2,14 @@
 // Subscriptions: who hears of what, on which stream, when, and how often. Where time is the point it is a second: the shortest time between two polls.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { callTool, legacy, messageOf, modern, outcomeOf, raw, readResource } from './lib/rpc.mjs';
-import { soon } from './lib/raw.mjs';
-import { eventsOf, listen, listening, Session, shelfStand, Stream, subscriber, SUBSCRIPTION, WATCHED_LISTS } from './lib/subscribers.mjs';
+import { ResourceUpdatedNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
+import { connectV1, connectV2, textOf } from './lib/clients.mjs';
+import { legacy, messageOf, modern, outcomeOf, raw, readResource } from './lib/rpc.mjs';
+import { Sidecar } from './lib/sidecar.mjs';
+import { listen, listening, Session, shelfStand, Stream, subscriber, SUBSCRIPTION, WATCHED_LISTS } from './lib/subscribers.mjs';
+import { startLegacy } from './lib/upstreams/legacy.mjs';
+import { startModern } from './lib/upstreams/modern.mjs';
+import { readPolicy } from './lib/upstreams/world.mjs';
 import { Gate, sleep, until } from './lib/wait.mjs';
 
 const ERAS = ['modern', 'legacy'];
@@ -415,6 +420,30 @@ describe('listen', others, () => {
             assert.deepEqual(streams[n].results.map((message) => [message.id, message.result._meta[SUBSCRIPTION]]), [[id, id]]);
             assert.ok('result' in streams[n].messages.at(-1));
         }
+    });
+
+    test('an upstream that grants nothing, and ends the listen for that, as official servers do: the sidecar goes on alone', async (t) => {
+        const stand = await shelfStand(t, {
+            async listen(call) {
+                await stand.shelf.acknowledge(call, {});
+                await call.event(`{"jsonrpc":"2.0","id":${call.id},"result":{"resultType":"complete","_meta":{"${SUBSCRIPTION}":${call.id}}}}`);
+                await call.endStream();
+            },
+        });
+        const { shelf } = stand;
+        shelf.texts['mine://ours'] = 'one';
+        const stream = await listening(stand, t, { toolsListChanged: true, resourceSubscriptions: ['mine://ours'] });
+        assert.deepEqual(stream.honoured, { resourceSubscriptions: ['mine://ours'] });
+        await shelf.untilKnown('mine://ours');
+        for (const [times, text] of ['two', 'three'].entries()) {
+            shelf.texts['mine://ours'] = text;
+            await stream.untilTold('mine://ours', times + 1);
+        }
+        assert.equal(stream.results.length, 0);
+        assert.ok(stand.upstream.of('subscriptions/listen').length <= 4, 'it is not asked again and again');
+        const nothing = await listen(stand, t, { toolsListChanged: true });
+        assert.equal(await nothing.over(), 'clean');
+        assert.equal(nothing.results.length, 1, 'where nobody tells of anything, its end is the end');
     });
 
     test('several listens of one client are each told, each under its own id', async (t) => {
@@ -1141,4 +1170,90 @@ describe('silence', others, () => {
             assert.deepEqual(stream.answer.text.split('\n').filter((line) => /^(id|retry)/.test(line) || line === 'data:' || line === 'data: '), []);
         });
     }
+});
+
+// ---- official clients and servers -------------------------------------------------------------------------------------------------------
+
+/** A counter lives for a second; what changes it goes past the sidecar. */
+const COUNTERS = `${readPolicy}  - { uri: "counter://**", ttl: 1s }\n`;
+const URI = 'counter:///watched';
+
+async function subscribedV1(url, heard, t, connect = connectV1) {
+    const caller = await connect(url, {
+        t,
+        token: 'ann',
+        setup(client) {
+            client.setNotificationHandler(connect === connectV1 ? ResourceUpdatedNotificationSchema : 'notifications/resources/updated', ({ params }) => void heard.push(params.uri));
+        },
+    });
+    assert.equal(caller.client.getServerCapabilities().resources.subscribe, true);
+    await caller.client.subscribeResource({ uri: URI });
+    await until(() => caller.exchanges.some(({ verb, status }) => verb === 'GET' && status === 200), { what: 'the GET stream' });
+    return { caller, end: () => caller.client.unsubscribeResource({ uri: URI }) };
+}
+async function subscribedV2(url, heard, t) {
+    const caller = await connectV2(url, { t, token: 'ann', setup: (client) => client.setNotificationHandler('notifications/resources/updated', ({ params }) => void heard.push(params.uri)) });
+    assert.equal(caller.client.getServerCapabilities().resources.subscribe, true);
+    const subscription = await caller.client.listen({ resourceSubscriptions: [URI] });
+    assert.deepEqual(subscription.honoredFilter, { resourceSubscriptions: [URI] });
+    return { caller, end: () => subscription.close() };
+}
+const PAIRS = {
+    'v1 client, v1 server': { start: startLegacy, subscribed: subscribedV1 },
+    'v1 client, v1 server with event ids': { start: (options) => startLegacy({ ...options, events: true }), subscribed: subscribedV1 },
+    'v1 client, v1 server in JSON': { start: (options) => startLegacy({ ...options, json: true }), subscribed: subscribedV1 },
+    'v2 client in the legacy era, v1 server': { start: startLegacy, subscribed: (url, heard, t) => subscribedV1(url, heard, t, (at, options) => connectV2(at, { ...options, era: 'legacy' })) },
+    'v2 client, v2 server': { start: startModern, subscribed: subscribedV2 },
+    'v2 client, v2 server always streaming': { start: (options) => startModern({ ...options, response: 'sse' }), subscribed: subscribedV2 },
+};
+
+describe('official clients', others, () => {
+    for (const [what, { start, subscribed }] of Object.entries(PAIRS)) {
+        for (const subscribe of [true, false]) {
+            test(`whoever subscribes hears of each change once, and reads the new content, until he has heard enough (${what}, ${subscribe ? 'which tells itself' : 'which has no subscriptions'})`, async (t) => {
+                const upstream = await start({ t, subscribe });
+                const sidecar = await Sidecar.start(COUNTERS, { t, upstream });
+                const heard = [];
+                const { caller, end } = await subscribed(sidecar.url, heard, t);
+                const change = () => (subscribe ? upstream.world.tick('watched') : upstream.world.counters.set('watched', (upstream.world.counters.get('watched') ?? 0) + 1));
+                assert.equal(textOf((await caller.read(URI)).result), '0');
+                for (let turn = 1; turn <= 3; turn++) {
+                    change();
+                    await until(() => heard.length >= turn, { everyMs: 2, what: `news number ${turn}` });
+                    assert.equal(textOf((await caller.read(URI)).result), String(turn));
+                    assert.deepEqual(heard, Array(turn).fill(URI));
+                }
+                if (subscribe) {
+                    const asked = upstream.world.timesRun(URI);
+                    await period(2);
+                    assert.equal(upstream.world.timesRun(URI), asked, 'where the server tells nobody asks');
+                }
+                await end();
+                change();
+                await period(2);
+                assert.equal(heard.length, 3);
+                if (!subscribe) assert.equal(upstream.world.arrived('resources/subscribe') + upstream.world.arrived('resources/unsubscribe'), 0);
+            });
+        }
+    }
+
+    test('a server without sessions: nothing is promised that could not be kept', async (t) => {
+        const upstream = await startLegacy({ t, sessions: false, subscribe: false });
+        const sidecar = await Sidecar.start(COUNTERS, { t, upstream });
+        const caller = await connectV1(sidecar.url, { t, token: 'ann' });
+        if (caller.transport.sessionId === undefined) assert.equal(caller.client.getServerCapabilities().resources.subscribe, undefined);
+        assert.equal(textOf((await caller.read(URI)).result), '0');
+    });
+
+    test('case 47: the v2 client sees the end of its listen when the sidecar stops', async (t) => {
+        const upstream = await startModern({ t, subscribe: false });
+        const sidecar = await Sidecar.start(COUNTERS, { t, upstream });
+        const { caller } = await subscribedV2(sidecar.url, [], t);
+        const errors = [];
+        caller.client.onerror = (error) => errors.push(error);
+        const { code } = await sidecar.stop();
+        assert.equal(code, 0);
+        await sleep(100);
+        assert.deepEqual(errors, []);
+    });
 });
