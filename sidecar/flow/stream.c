@@ -71,7 +71,8 @@ struct stream {
     struct coverage coverage;
     struct stamps stamps;
     struct frames frames;
-    struct buf held; /* HELD: the refusal; else: what we have to say, and must wait */
+    struct buf refusal; /* HELD */
+    struct buf held;    /* what is said when it may be: ours, and what came before the acknowledgement */
     struct alarm retry;
     int64_t retry_ms;
     int64_t began_ms, last_ms; /* last_ms: when something was written */
@@ -152,6 +153,7 @@ static void finish(struct stream *st)
     coverage_done(&st->coverage);
     frames_done(&st->frames);
     buf_done(&st->held);
+    buf_done(&st->refusal);
     cp_policy_unref(st->policy);
     free(st->body);
     free(st);
@@ -210,8 +212,9 @@ static bool may_speak(const struct stream *st)
         return true;
     case PHASE_HEAD:
         return st->is_again;
-    case PHASE_RELAY:
     case PHASE_HELD:
+        return st->is_again;
+    case PHASE_RELAY:
         return false;
     }
     return false;
@@ -440,6 +443,25 @@ static void hear_response(struct stream *st, const struct cp_answer *answer)
         store_raise(st->flow->shared->trust.store, cp_subject_of_principal(&st->identity.principal), STORE_RAISE_HARD);
 }
 
+/* The acknowledgement is the first event (2026-07-28 basic/patterns/subscriptions): what comes before it is kept until then. False: it is too much. */
+static bool keep_early(struct stream *st, const struct frame *frame)
+{
+    if (!st->is_ours || st->held.n + frame->raw.n > BACKLOG_MAX)
+        return false;
+    if (buf_add_span(&st->held, frame->raw) != 0)
+        h2o_fatal("no memory");
+    return true;
+}
+
+/* There will be no acknowledgement. */
+static void release_early(struct stream *st)
+{
+    if (st->phase != PHASE_ACK || st->is_again)
+        return;
+    write_out(st, buf_span(&st->held));
+    st->held.n = 0;
+}
+
 static void acknowledge(struct stream *st, const struct frame *frame, const struct cp_answer *ack);
 static bool refuse_events(struct stream *st, const struct cp_answer *answer);
 
@@ -452,7 +474,7 @@ static void on_frame(void *ctx, const struct frame *frame)
     if (st->client == NULL || st->phase == PHASE_LOCAL)
         return;
     if (frame->is_piece || !frame->has_data || !frame->is_message || frame->data.n == 0) {
-        if (!st->is_again)
+        if (!st->is_again || st->phase == PHASE_OPEN)
             write_out(st, frame->raw);
         if (frame->id.p != NULL && !frame->is_piece)
             remember_id(st, frame->id);
@@ -464,8 +486,10 @@ static void on_frame(void *ctx, const struct frame *frame)
     notices_hear(flow, frame->data, st->is_registered ? st->id.name : NULL);
     cp_answer_parse(&answer, &flow->reply_doc, frame->data);
     hear_response(st, &answer);
-    if (st->phase == PHASE_ACK && st->is_listen && cp_listen_is_ack(&answer)) {
-        acknowledge(st, frame, &answer);
+    if (st->is_listen && cp_listen_is_ack(&answer) && (st->phase == PHASE_ACK || st->is_ours)) {
+        /* one is enough */
+        if (st->phase == PHASE_ACK)
+            acknowledge(st, frame, &answer);
         return;
     }
     if (st->is_listen && answer.is_readable && cp_answer_is_to(&answer, st->request_id)) {
@@ -473,7 +497,10 @@ static void on_frame(void *ctx, const struct frame *frame)
             return;
         /* its graceful end */
         st->saw_end = true;
-    } else if (st->is_listen && st->phase == PHASE_ACK && st->is_again) {
+        release_early(st);
+    } else if (st->is_listen && st->phase == PHASE_ACK) {
+        if (!st->is_again && !keep_early(st, frame))
+            write_out(st, frame->raw);
         return;
     }
     if (frame->id.p != NULL)
@@ -501,6 +528,17 @@ static bool watch_one(void *ctx, enum topic topic, enum cp_method method, struct
                &(struct watched){.topic = topic, .method = method, .uri = uri, .is_covered = is_covered}, b->now_ms) == WATCH_DONE;
 }
 
+/* While there was no upstream stream nobody told of what it covered. */
+static void tell_missed(struct stream *st)
+{
+    struct actions actions = {0};
+
+    /* also what was fetched meanwhile: it may have changed again */
+    coverage_missed(st->flow, &st->coverage);
+    subscribers_missed(st->flow->shared->subscribers, st->id.name, now_of(st), &actions);
+    announce(st->flow, &actions);
+}
+
 /* What was asked for is watched, as far as the upstream (ack; NULL: it tells of nothing) does not tell of it itself. False: nothing of it can be told. */
 static bool begin_listening(struct stream *st, const struct cp_answer *ack)
 {
@@ -525,13 +563,10 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
         write_out(st, frame->raw);
         return;
     }
+    if (st->is_again)
+        tell_missed(st);
     is_good = begin_listening(st, ack);
     if (st->is_again) {
-        struct actions actions = {0};
-
-        subscribers_missed(st->flow->shared->subscribers, st->id.name, now_of(st), &actions);
-        announce(st->flow, &actions);
-        st->has_opened = true;
         flush(st);
         return;
     }
@@ -631,6 +666,8 @@ static bool listen_locally(struct stream *st)
         return false;
     if (!is_let_in(st, &is_gone))
         return is_gone;
+    if (st->is_again)
+        tell_missed(st);
     if (!begin_listening(st, NULL) || !listening_adds(&st->listening)) {
         unregister(st);
         return false;
@@ -640,7 +677,7 @@ static bool listen_locally(struct stream *st)
         if (st->phase != PHASE_ACK)
             start_local(st);
         st->phase = PHASE_LOCAL;
-        text->n = 0;
+        text->n = st->held.n = 0;
         if (cp_tell_ack(&st->listening.lists, st->listening.uris, st->listening.uri_count, st->request_id, text) != 0 ||
             frame_add(&st->held, buf_span(text)) != 0)
             h2o_fatal("no memory");
@@ -697,6 +734,7 @@ static void retry_later(struct stream *st)
     int64_t wait_ms = st->retry_ms != 0 ? st->retry_ms : RETRY_FIRST_MS;
 
     st->phase = PHASE_RETRY;
+    buf_done(&st->refusal);
     st->retry_ms = wait_ms * 2 < RETRY_MAX_MS ? wait_ms * 2 : RETRY_MAX_MS;
     frames_done(&st->frames);
     st->frames = (struct frames){0};
@@ -742,6 +780,9 @@ static void on_head_again(struct stream *st, const struct wire_reply_facts *fact
         st->status = 200;
         if (!listen_locally(st))
             kill_stream(st, false);
+    } else if (facts->reply.is_json && !facts->reply.is_encoded) {
+        st->status = 200;
+        st->phase = PHASE_HELD;
     } else {
         st->status = 200;
         cancel(st);
@@ -806,13 +847,10 @@ static void on_head(void *data, const struct upstream_head *head)
 /* What was held goes out as it came. */
 static void release(struct stream *st, size_t content_bytes)
 {
-    struct buf held = st->held;
-
-    st->held = (struct buf){0};
     st->phase = PHASE_RELAY;
     downstream_start(st->client, content_bytes);
-    write_out(st, buf_span(&held));
-    buf_done(&held);
+    write_out(st, buf_span(&st->refusal));
+    buf_done(&st->refusal);
 }
 
 static void on_body(void *data, struct span bytes)
@@ -825,10 +863,16 @@ static void on_body(void *data, struct span bytes)
         write_out(st, bytes);
         break;
     case PHASE_HELD:
-        if (buf_add_span(&st->held, bytes) != 0)
+        if (buf_add_span(&st->refusal, bytes) != 0)
             h2o_fatal("no memory");
-        if (st->held.n > REFUSAL_MAX)
+        if (st->refusal.n <= REFUSAL_MAX)
+            break;
+        if (st->is_again) {
+            cancel(st);
+            retry_later(st);
+        } else {
             release(st, st->content_bytes);
+        }
         break;
     case PHASE_ACK:
     case PHASE_OPEN:
@@ -836,6 +880,8 @@ static void on_body(void *data, struct span bytes)
             h2o_fatal("no memory");
         if (st->phase == PHASE_LOCAL)
             frames_done(&st->frames);
+        /* a large event that ended is over only now */
+        flush(st);
         break;
     case PHASE_HEAD:
     case PHASE_LOCAL:
@@ -849,7 +895,7 @@ static bool do_without(struct stream *st)
 {
     struct cp_answer answer;
 
-    cp_answer_parse(&answer, &st->flow->reply_doc, buf_span(&st->held));
+    cp_answer_parse(&answer, &st->flow->reply_doc, buf_span(&st->refusal));
     if (st->status != 404 && !(answer.is_readable && answer.has_error && answer.error_code == -32601))
         return false;
     return true;
@@ -889,18 +935,18 @@ static void on_end(void *data, enum upstream_end how)
         finish(st);
         return;
     }
-    if (st->phase == PHASE_HELD && is_whole && do_without(st)) {
-        struct buf held = st->held;
-
-        st->held = (struct buf){0};
-        if (listen_locally(st)) {
-            buf_done(&held);
+    if (st->phase == PHASE_HELD && is_whole && do_without(st) && listen_locally(st))
+        return;
+    if (st->phase == PHASE_HELD && st->is_again) {
+        if (!is_whole || !do_without(st)) {
+            retry_later(st);
             return;
         }
-        st->held = held;
+        kill_stream(st, false);
+        return;
     }
     if (st->phase == PHASE_HELD && is_whole)
-        release(st, st->held.n);
+        release(st, st->refusal.n);
     if (st->phase == PHASE_OPEN || st->phase == PHASE_ACK || st->phase == PHASE_HEAD) {
         /* a server that ends a stream which may be resumed tells what is missed later */
         if (!st->saw_end && !(how == UPSTREAM_COMPLETE && st->has_ids && !st->is_listen) &&
@@ -908,6 +954,7 @@ static void on_end(void *data, enum upstream_end how)
             coverage_lost(st->flow, &st->coverage);
         if (!st->saw_end && survive(st))
             return;
+        release_early(st);
         write_out(st, frames_rest(&st->frames));
     }
     end_client(st, is_whole && !(st->is_again && !st->saw_end));
