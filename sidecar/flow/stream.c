@@ -80,6 +80,8 @@ struct stream {
     enum cp_reason reason;
     int status;
     size_t content_bytes, relayed_bytes;
+    size_t backlog;  /* bytes that wait to be read, as of the last write */
+    bool has_untold; /* it was too much */
 };
 
 static int64_t now_of(const struct stream *st)
@@ -195,7 +197,7 @@ static void write_out(struct stream *st, struct span bytes)
         return;
     st->relayed_bytes += bytes.n;
     st->last_ms = now_of(st);
-    if (downstream_write(st->client, bytes) > BACKLOG_MAX && st->call != NULL)
+    if ((st->backlog = downstream_write(st->client, bytes)) > BACKLOG_MAX && st->call != NULL)
         upstream_call_pause(st->call);
 }
 
@@ -267,8 +269,16 @@ void stream_tell(struct flow *flow, const struct action *action)
     struct stream *st = find(flow, action->stream.id);
     struct buf *text = &flow->content;
 
-    if (st == NULL || st->client == NULL || !st->is_registered || st->held.n > BACKLOG_MAX) {
+    if (st == NULL || st->client == NULL || !st->is_registered) {
         untold(flow, action);
+        return;
+    }
+    if (st->held.n > BACKLOG_MAX || st->backlog > BACKLOG_MAX) {
+        /* he does not read: of a session there is a mark, which he gets when he has read; a listen's client is shown that it missed something */
+        st->has_untold = true;
+        untold(flow, action);
+        if (st->is_listen)
+            kill_stream(st, false);
         return;
     }
     text->n = 0;
@@ -978,8 +988,17 @@ static void on_client_drained(void *owner)
 {
     struct stream *st = owner;
 
+    st->backlog = 0;
     if (st->call != NULL)
         upstream_call_resume(st->call);
+    if (st->has_untold && st->is_registered && st->held.n == 0) {
+        struct actions actions = {0};
+
+        /* as if it was opened now: what is marked is told */
+        st->has_untold = false;
+        st->is_registered = subscribers_open(st->flow->shared->subscribers, &st->id, st->ref, st->may_tell, now_of(st), &actions);
+        announce(st->flow, &actions);
+    }
 }
 
 /* The upstream asked, with the head that the client's request has. */
