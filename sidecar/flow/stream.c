@@ -483,6 +483,7 @@ static void on_frame(void *ctx, const struct frame *frame)
 
     if (st->client == NULL || st->phase == PHASE_LOCAL)
         return;
+    st->has_ids |= frame->id.n != 0;
     if (frame->is_piece || !frame->has_data || !frame->is_message || frame->data.n == 0) {
         if (!st->is_again || st->phase == PHASE_OPEN)
             write_out(st, frame->raw);
@@ -491,7 +492,6 @@ static void on_frame(void *ctx, const struct frame *frame)
         flush(st);
         return;
     }
-    st->has_ids |= frame->id.n != 0;
     /* heard before it is relayed: what the client does next may depend on what was learned */
     notices_hear(flow, frame->data, st->is_registered ? st->id.name : NULL);
     cp_answer_parse(&answer, &flow->reply_doc, frame->data);
