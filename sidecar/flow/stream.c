@@ -72,7 +72,7 @@ struct stream {
     struct stamps stamps;
     struct frames frames;
     struct buf refusal;   /* HELD */
-    struct buf held;      /* what we have to say, and must wait */
+    struct buf held;      /* what is said when it may be: ours, and what came before the acknowledgement */
     struct actions early; /* a listen's: what is to be told once its acknowledgement is out */
     struct alarm retry;
     int64_t retry_ms;
@@ -81,6 +81,8 @@ struct stream {
     enum cp_reason reason;
     int status;
     size_t content_bytes, relayed_bytes;
+    size_t backlog;  /* bytes that wait to be read, as of the last write */
+    bool has_untold; /* it was too much */
 };
 
 static int64_t now_of(const struct stream *st)
@@ -197,7 +199,7 @@ static void write_out(struct stream *st, struct span bytes)
         return;
     st->relayed_bytes += bytes.n;
     st->last_ms = now_of(st);
-    if (downstream_write(st->client, bytes) > BACKLOG_MAX && st->call != NULL)
+    if ((st->backlog = downstream_write(st->client, bytes)) > BACKLOG_MAX && st->call != NULL)
         upstream_call_pause(st->call);
 }
 
@@ -214,8 +216,9 @@ static bool may_speak(const struct stream *st)
         return true;
     case PHASE_HEAD:
         return st->is_again;
-    case PHASE_RELAY:
     case PHASE_HELD:
+        return st->is_again;
+    case PHASE_RELAY:
         return false;
     }
     return false;
@@ -268,8 +271,16 @@ void stream_tell(struct flow *flow, const struct action *action)
     struct stream *st = find(flow, action->stream.id);
     struct buf *text = &flow->content;
 
-    if (st == NULL || st->client == NULL || !st->is_registered || st->held.n > BACKLOG_MAX) {
+    if (st == NULL || st->client == NULL || !st->is_registered) {
         untold(flow, action);
+        return;
+    }
+    if (st->held.n > BACKLOG_MAX || st->backlog > BACKLOG_MAX) {
+        /* he does not read: of a session there is a mark, which he gets when he has read; a listen's client is shown that it missed something */
+        st->has_untold = true;
+        untold(flow, action);
+        if (st->is_listen)
+            kill_stream(st, false);
         return;
     }
     text->n = 0;
@@ -471,6 +482,25 @@ static void hear_response(struct stream *st, const struct cp_answer *answer)
         store_raise(st->flow->shared->trust.store, cp_subject_of_principal(&st->identity.principal), STORE_RAISE_HARD);
 }
 
+/* The acknowledgement is the first event (2026-07-28 basic/patterns/subscriptions): what comes before it is kept until then. False: it is too much. */
+static bool keep_early(struct stream *st, const struct frame *frame)
+{
+    if (!st->is_ours || st->held.n + frame->raw.n > BACKLOG_MAX)
+        return false;
+    if (buf_add_span(&st->held, frame->raw) != 0)
+        h2o_fatal("no memory");
+    return true;
+}
+
+/* There will be no acknowledgement. */
+static void release_early(struct stream *st)
+{
+    if (st->phase != PHASE_ACK || st->is_again)
+        return;
+    write_out(st, buf_span(&st->held));
+    st->held.n = 0;
+}
+
 static void acknowledge(struct stream *st, const struct frame *frame, const struct cp_answer *ack);
 static bool refuse_events(struct stream *st, const struct cp_answer *answer);
 
@@ -482,21 +512,23 @@ static void on_frame(void *ctx, const struct frame *frame)
 
     if (st->client == NULL || st->phase == PHASE_LOCAL)
         return;
+    st->has_ids |= frame->id.n != 0;
     if (frame->is_piece || !frame->has_data || !frame->is_message || frame->data.n == 0) {
-        if (!st->is_again)
+        if (!st->is_again || st->phase == PHASE_OPEN)
             write_out(st, frame->raw);
         if (frame->id.p != NULL && !frame->is_piece)
             remember_id(st, frame->id);
         flush(st);
         return;
     }
-    st->has_ids |= frame->id.n != 0;
     /* heard before it is relayed: what the client does next may depend on what was learned */
     notices_hear(flow, frame->data, st->is_registered ? st->id.name : NULL);
     cp_answer_parse(&answer, &flow->reply_doc, frame->data);
     hear_response(st, &answer);
-    if (st->phase == PHASE_ACK && st->is_listen && cp_listen_is_ack(&answer)) {
-        acknowledge(st, frame, &answer);
+    if (st->is_listen && cp_listen_is_ack(&answer) && (st->phase == PHASE_ACK || st->is_ours)) {
+        /* one is enough */
+        if (st->phase == PHASE_ACK)
+            acknowledge(st, frame, &answer);
         return;
     }
     if (st->is_listen && answer.is_readable && cp_answer_is_to(&answer, st->request_id)) {
@@ -504,7 +536,10 @@ static void on_frame(void *ctx, const struct frame *frame)
             return;
         /* its graceful end */
         st->saw_end = true;
-    } else if (st->is_listen && st->phase == PHASE_ACK && st->is_again) {
+        release_early(st);
+    } else if (st->is_listen && st->phase == PHASE_ACK) {
+        if (!st->is_again && !keep_early(st, frame))
+            write_out(st, frame->raw);
         return;
     }
     if (frame->id.p != NULL)
@@ -545,6 +580,17 @@ static void watch_early(struct stream *st, h2o_req_t *req, const struct cp_messa
         listening_begin(&st->listening, st->flow, message, NULL, watch_one, &b);
 }
 
+/* While there was no upstream stream nobody told of what it covered. */
+static void tell_missed(struct stream *st)
+{
+    struct actions actions = {0};
+
+    /* also what was fetched meanwhile: it may have changed again */
+    coverage_missed(st->flow, &st->coverage);
+    subscribers_missed(st->flow->shared->subscribers, st->id.name, now_of(st), &actions);
+    announce(st->flow, &actions);
+}
+
 /* What was asked for is watched, as far as the upstream (ack; NULL: it tells of nothing) does not tell of it itself. False: nothing of it can be told. */
 static bool begin_listening(struct stream *st, const struct cp_answer *ack)
 {
@@ -569,12 +615,10 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
         open_stream(st);
         return;
     }
+    if (st->is_again)
+        tell_missed(st);
     is_good = begin_listening(st, ack);
     if (st->is_again) {
-        struct actions actions = {0};
-
-        subscribers_missed(st->flow->shared->subscribers, st->id.name, now_of(st), &actions);
-        announce(st->flow, &actions);
         flush(st);
         return;
     }
@@ -673,6 +717,8 @@ static bool listen_locally(struct stream *st)
         return false;
     if (!is_let_in(st, &is_gone))
         return is_gone;
+    if (st->is_again)
+        tell_missed(st);
     if (!begin_listening(st, NULL) || !listening_adds(&st->listening)) {
         unregister(st);
         return false;
@@ -682,7 +728,7 @@ static bool listen_locally(struct stream *st)
     if (!was_open) {
         if (st->phase != PHASE_ACK)
             start_local(st);
-        text->n = 0;
+        text->n = st->held.n = 0;
         if (cp_tell_ack(&st->listening.lists, st->listening.uris, st->listening.uri_count, st->request_id, text) != 0 ||
             frame_add(&st->held, buf_span(text)) != 0)
             h2o_fatal("no memory");
@@ -740,6 +786,7 @@ static void retry_later(struct stream *st)
     int64_t wait_ms = st->retry_ms != 0 ? st->retry_ms : RETRY_FIRST_MS;
 
     st->phase = PHASE_RETRY;
+    buf_done(&st->refusal);
     st->retry_ms = wait_ms * 2 < RETRY_MAX_MS ? wait_ms * 2 : RETRY_MAX_MS;
     frames_done(&st->frames);
     st->frames = (struct frames){0};
@@ -785,6 +832,9 @@ static void on_head_again(struct stream *st, const struct wire_reply_facts *fact
         st->status = 200;
         if (!listen_locally(st))
             kill_stream(st, false);
+    } else if (facts->reply.is_json && !facts->reply.is_encoded) {
+        st->status = 200;
+        st->phase = PHASE_HELD;
     } else {
         st->status = 200;
         cancel(st);
@@ -870,8 +920,14 @@ static void on_body(void *data, struct span bytes)
     case PHASE_HELD:
         if (buf_add_span(&st->refusal, bytes) != 0)
             h2o_fatal("no memory");
-        if (st->refusal.n > REFUSAL_MAX)
+        if (st->refusal.n <= REFUSAL_MAX)
+            break;
+        if (st->is_again) {
+            cancel(st);
+            retry_later(st);
+        } else {
             release(st, st->content_bytes);
+        }
         break;
     case PHASE_ACK:
     case PHASE_OPEN:
@@ -879,6 +935,8 @@ static void on_body(void *data, struct span bytes)
             h2o_fatal("no memory");
         if (st->phase == PHASE_LOCAL)
             frames_done(&st->frames);
+        /* a large event that ended is over only now */
+        flush(st);
         break;
     case PHASE_HEAD:
     case PHASE_LOCAL:
@@ -934,6 +992,14 @@ static void on_end(void *data, enum upstream_end how)
     }
     if (st->phase == PHASE_HELD && is_whole && do_without(st) && listen_locally(st))
         return;
+    if (st->phase == PHASE_HELD && st->is_again) {
+        if (!is_whole || !do_without(st)) {
+            retry_later(st);
+            return;
+        }
+        kill_stream(st, false);
+        return;
+    }
     if (st->phase == PHASE_HELD && is_whole)
         release(st, st->refusal.n);
     if (st->phase == PHASE_OPEN || st->phase == PHASE_ACK || st->phase == PHASE_HEAD) {
@@ -943,6 +1009,8 @@ static void on_end(void *data, enum upstream_end how)
             coverage_lost(st->flow, &st->coverage);
         if (!st->saw_end && survive(st))
             return;
+        release_early(st);
+        release_early(st);
         write_out(st, frames_rest(&st->frames));
     }
     end_client(st, is_whole && !(st->is_again && !st->saw_end));
@@ -966,8 +1034,17 @@ static void on_client_drained(void *owner)
 {
     struct stream *st = owner;
 
+    st->backlog = 0;
     if (st->call != NULL)
         upstream_call_resume(st->call);
+    if (st->has_untold && st->is_registered && st->held.n == 0) {
+        struct actions actions = {0};
+
+        /* as if it was opened now: what is marked is told */
+        st->has_untold = false;
+        st->is_registered = subscribers_open(st->flow->shared->subscribers, &st->id, st->ref, st->may_tell, now_of(st), &actions);
+        announce(st->flow, &actions);
+    }
 }
 
 /* The upstream asked, with the head that the client's request has. */
