@@ -102,7 +102,13 @@ enum admission admission_of_life(struct trust *trust, const struct identity *id,
 
 bool admission_may_hear(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms)
 {
-    return is_nobody(trust, id) || admission_is_granted(trust, id, grant, now_ms) || MUTANT("told-ungranted");
+    struct identity as_of_now = *id;
+    struct standing standing;
+
+    /* a stream is open for hours: what ended since, and was accepted again by another request, is another standing */
+    standings_get(trust->shared->standings, id->credential.bytes, &standing);
+    as_of_now.epochs[0] = standing.epoch;
+    return is_nobody(trust, id) || admission_is_granted(trust, &as_of_now, grant, now_ms) || MUTANT("told-ungranted");
 }
 
 bool admission_is_proven(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms)
