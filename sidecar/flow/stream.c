@@ -501,6 +501,15 @@ static bool watch_one(void *ctx, enum topic topic, enum cp_method method, struct
                &(struct watched){.topic = topic, .method = method, .uri = uri, .is_covered = is_covered}, b->now_ms) == WATCH_DONE;
 }
 
+/* The upstream's stream was lost and is found again: by what that one covered, not by what this one does. */
+static void tell_missed(struct stream *st)
+{
+    struct actions actions = {0};
+
+    subscribers_missed(st->flow->shared->subscribers, st->id.name, now_of(st), &actions);
+    announce(st->flow, &actions);
+}
+
 /* What was asked for is watched, as far as the upstream (ack; NULL: it tells of nothing) does not tell of it itself. False: nothing of it can be told. */
 static bool begin_listening(struct stream *st, const struct cp_answer *ack)
 {
@@ -525,12 +534,10 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
         write_out(st, frame->raw);
         return;
     }
+    if (st->is_again)
+        tell_missed(st);
     is_good = begin_listening(st, ack);
     if (st->is_again) {
-        struct actions actions = {0};
-
-        subscribers_missed(st->flow->shared->subscribers, st->id.name, now_of(st), &actions);
-        announce(st->flow, &actions);
         st->has_opened = true;
         flush(st);
         return;
@@ -631,6 +638,8 @@ static bool listen_locally(struct stream *st)
         return false;
     if (!is_let_in(st, &is_gone))
         return is_gone;
+    if (st->is_again)
+        tell_missed(st);
     if (!begin_listening(st, NULL) || !listening_adds(&st->listening)) {
         unregister(st);
         return false;
