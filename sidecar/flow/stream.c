@@ -79,6 +79,7 @@ struct stream {
     enum cp_reason reason;
     int status;
     size_t content_bytes, relayed_bytes;
+    size_t unsent_bytes; /* since everything was sent, at most */
 };
 
 static int64_t now_of(const struct stream *st)
@@ -193,7 +194,8 @@ static void write_out(struct stream *st, struct span bytes)
         return;
     st->relayed_bytes += bytes.n;
     st->last_ms = now_of(st);
-    if (downstream_write(st->client, bytes) > BACKLOG_MAX && st->call != NULL)
+    st->unsent_bytes = downstream_write(st->client, bytes);
+    if (st->unsent_bytes > BACKLOG_MAX && st->call != NULL)
         upstream_call_pause(st->call);
 }
 
@@ -219,7 +221,7 @@ static bool may_speak(const struct stream *st)
 
 static void flush(struct stream *st)
 {
-    if (st->held.n == 0 || !may_speak(st))
+    if (st->held.n == 0 || !may_speak(st) || st->unsent_bytes > BACKLOG_MAX)
         return;
     write_out(st, buf_span(&st->held));
     st->held.n = 0;
@@ -264,8 +266,15 @@ void stream_tell(struct flow *flow, const struct action *action)
     struct stream *st = find(flow, action->stream.id);
     struct buf *text = &flow->content;
 
-    if (st == NULL || st->client == NULL || !st->is_registered || st->held.n > BACKLOG_MAX) {
+    if (st == NULL || st->client == NULL || !st->is_registered) {
         untold(flow, action);
+        return;
+    }
+    if (st->held.n > BACKLOG_MAX) {
+        /* he does not read: a listen knows by its end that something is missing, a session by the next stream */
+        untold(flow, action);
+        if (st->is_listen || st->call == NULL)
+            kill_stream(st, false);
         return;
     }
     text->n = 0;
@@ -940,7 +949,11 @@ static void on_client_drained(void *owner)
 {
     struct stream *st = owner;
 
-    if (st->call != NULL)
+    st->unsent_bytes = 0;
+    flush(st);
+    if (st->held.n == 0)
+        buf_done(&st->held);
+    if (st->call != NULL && st->unsent_bytes <= BACKLOG_MAX)
         upstream_call_resume(st->call);
 }
 
@@ -1072,7 +1085,7 @@ void streams_look_after(struct flow *flow, int64_t now_ms)
             withdraw(st);
             continue;
         }
-        if (keepalive_ms != 0 && now_ms - st->last_ms >= keepalive_ms && may_speak(st))
+        if (keepalive_ms != 0 && now_ms - st->last_ms >= keepalive_ms && may_speak(st) && st->unsent_bytes <= BACKLOG_MAX)
             write_out(st, SPAN(":\n\n"));
     }
 }
@@ -1097,7 +1110,8 @@ void streams_drain(struct flow *flow)
         /* nobody hears what the upstream says until the next start */
         if (st->call != NULL && st->phase == PHASE_OPEN)
             coverage_lost(flow, &st->coverage);
-        kill_stream(st, true);
+        /* what he did not read may hold his result up */
+        kill_stream(st, st->held.n == 0);
     }
 }
 
