@@ -605,13 +605,14 @@ static bool is_let_in(struct stream *st, bool *ret_gone)
     struct wire_request wire;
     struct cp_message message = {.kind = CP_KIND_REQUEST, .era = CP_ERA_LEGACY};
     struct caller caller;
+    enum admission admission = admission_of_life(&flow->trust, &st->identity, st->was_probed, now_ms);
     h2o_req_t *req;
 
     *ret_gone = false;
-    if (admission_of_life(&flow->trust, &st->identity, st->was_probed, now_ms) == ADMISSION_PROVEN)
+    if (admission == ADMISSION_PROVEN)
         return true;
     /* not when the client has a head already: the upstream's own, which let him in, or there is none to be taken back */
-    if (st->was_probed || !flow->shared->trust.policy->probe || st->identity.has_expired || st->phase == PHASE_ACK ||
+    if (admission != ADMISSION_LAPSED || st->was_probed || !flow->shared->trust.policy->probe || st->phase == PHASE_ACK ||
         st->has_opened)
         return false;
     message_of(st, &message);

@@ -143,9 +143,9 @@ enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct w
     case ADMISSION_PROVEN:
         break;
     case ADMISSION_LAPSED:
-    case ADMISSION_UNPROVEN:
         return !was_probed && trust->policy->probe && probe_join(flow, req, wire, message, caller, now_ms) ? SUBSCRIBED_LATER
                                                                                                            : SUBSCRIBED_UPSTREAM;
+    case ADMISSION_UNPROVEN:
     case ADMISSION_EXPIRED:
         return SUBSCRIBED_UPSTREAM;
     }
