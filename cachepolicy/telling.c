@@ -207,7 +207,7 @@ static void put_meta_of(struct writer *w, const struct cp_message *from)
 
 int cp_tell_question(enum cp_method method, struct span uri, struct span id, const struct cp_message *from, struct buf *out)
 {
-    bool has_uri = uri.p != NULL, has_meta = from->era == CP_ERA_MODERN;
+    bool has_uri = uri.p != NULL, has_meta = from != NULL && from->era == CP_ERA_MODERN;
     struct writer w = begin(out);
 
     put(&w, SPAN("{\"jsonrpc\":\"2.0\",\"id\":"));

@@ -23,7 +23,7 @@ int cp_tell_ack_more(struct span text, const struct cp_answer *ack, struct cp_js
                      const struct span *uris, size_t uri_count, struct buf *out);
 
 /* A request of our own for a list or a resource: {"jsonrpc":"2.0","id":..,"method":..,"params":{..}}. uri: of resources/read; else absent. from: a message of the caller's,
- * whose _meta (as of cp_message_add_meta) it takes over in the modern era; in the legacy era there is no _meta, and no params without a uri. */
+ * whose _meta (as of cp_message_add_meta) it takes over in the modern era; NULL or of the legacy era: there is no _meta, and no params without a uri. */
 int cp_tell_question(enum cp_method method, struct span uri, struct span id, const struct cp_message *from, struct buf *out);
 /* ping (legacy) or server/discover (modern) would be the same with no uri. */
 

@@ -226,7 +226,7 @@ static bool may_speak(const struct stream *st)
 
 static void flush(struct stream *st)
 {
-    if (st->held.n == 0 || !may_speak(st))
+    if (st->held.n == 0 || !may_speak(st) || st->backlog > BACKLOG_MAX)
         return;
     write_out(st, buf_span(&st->held));
     st->held.n = 0;
@@ -675,13 +675,14 @@ static bool is_let_in(struct stream *st, bool *ret_gone)
     struct wire_request wire;
     struct cp_message message = {.kind = CP_KIND_REQUEST, .era = CP_ERA_LEGACY};
     struct caller caller;
+    enum admission admission = admission_of_life(&flow->trust, &st->identity, st->was_probed, now_ms);
     h2o_req_t *req;
 
     *ret_gone = false;
-    if (admission_of_life(&flow->trust, &st->identity, st->was_probed, now_ms) == ADMISSION_PROVEN)
+    if (admission == ADMISSION_PROVEN)
         return true;
     /* not when the client has a head already: the upstream's own, which let him in, or there is none to be taken back */
-    if (st->was_probed || !flow->shared->trust.policy->probe || st->identity.has_expired || st->phase == PHASE_ACK ||
+    if (admission != ADMISSION_LAPSED || st->was_probed || !flow->shared->trust.policy->probe || st->phase == PHASE_ACK ||
         st->has_opened)
         return false;
     message_of(st, &message);
@@ -1035,7 +1036,10 @@ static void on_client_drained(void *owner)
     struct stream *st = owner;
 
     st->backlog = 0;
-    if (st->call != NULL)
+    flush(st);
+    if (st->held.n == 0)
+        buf_done(&st->held);
+    if (st->call != NULL && st->backlog <= BACKLOG_MAX)
         upstream_call_resume(st->call);
     if (st->has_untold && st->is_registered && st->held.n == 0) {
         struct actions actions = {0};
@@ -1177,7 +1181,7 @@ void streams_look_after(struct flow *flow, int64_t now_ms)
             withdraw(st);
             continue;
         }
-        if (keepalive_ms != 0 && now_ms - st->last_ms >= keepalive_ms && may_speak(st))
+        if (keepalive_ms != 0 && now_ms - st->last_ms >= keepalive_ms && may_speak(st) && st->backlog <= BACKLOG_MAX)
             write_out(st, SPAN(":\n\n"));
     }
 }
@@ -1202,7 +1206,8 @@ void streams_drain(struct flow *flow)
         /* nobody hears what the upstream says until the next start */
         if (st->call != NULL && st->phase == PHASE_OPEN)
             coverage_lost(flow, &st->coverage);
-        kill_stream(st, true);
+        /* what he did not read may hold his result up */
+        kill_stream(st, st->held.n == 0);
     }
 }
 

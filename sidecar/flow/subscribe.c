@@ -109,6 +109,17 @@ void subscribe_recall(struct flow *flow, h2o_req_t *req, const struct identity *
     }
 }
 
+static void take_back(struct flow *flow, h2o_req_t *req, const struct identity *id, struct span uri, int64_t now_ms)
+{
+    uint8_t name[16];
+
+    /* what is remembered is all that there is, or what comes next would bring the rest back */
+    subscribe_recall(flow, req, id, now_ms);
+    identity_session_name(id, name);
+    subscribers_unsubscribe(flow->shared->subscribers, name, watch_subject(flow, CP_METHOD_RESOURCES_READ, uri), now_ms);
+    remember(flow, id, now_ms);
+}
+
 /* ---- in a session --------------------------------------------------------------------------------------------------------------- */
 
 enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
@@ -116,7 +127,6 @@ enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct w
 {
     const struct trust_shared *trust = &flow->shared->trust;
     bool is_subscribe = message->method == CP_METHOD_RESOURCES_SUBSCRIBE, is_here;
-    struct subscriber_id subscriber;
 
     if (flow->shared->subscribers == NULL || message->kind != CP_KIND_REQUEST || message->era != CP_ERA_LEGACY ||
         (!is_subscribe && message->method != CP_METHOD_RESOURCES_UNSUBSCRIBE) || message->is_malformed || message->name.p == NULL ||
@@ -124,24 +134,24 @@ enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct w
         !caller->agrees || !caller->facts.origin_allowed || trust->policy->observe)
         return SUBSCRIBED_UPSTREAM;
     is_here = (caller->session.offers & SESSION_OFFER_SUBSCRIBE) != 0 || cp_policy_result(trust->policy, message->name) != NULL;
-    id_of(&caller->id, &subscriber);
-    if (!is_subscribe)
-        subscribers_unsubscribe(flow->shared->subscribers, subscriber.name,
-                                watch_subject(flow, CP_METHOD_RESOURCES_READ, message->name), now_ms);
+    /* not by whoever has the session's id and claims to be its owner */
+    if (!is_subscribe && caller->id.epochs[0] != 0 && caller->id.epochs[1] != 0)
+        take_back(flow, req, &caller->id, message->name, now_ms);
     if (!is_here)
         return SUBSCRIBED_UPSTREAM;
     switch (admission_of_life(&flow->trust, &caller->id, was_probed, now_ms)) {
     case ADMISSION_PROVEN:
         break;
     case ADMISSION_LAPSED:
-    case ADMISSION_UNPROVEN:
         return !was_probed && trust->policy->probe && probe_join(flow, req, wire, message, caller, now_ms) ? SUBSCRIBED_LATER
                                                                                                            : SUBSCRIBED_UPSTREAM;
+    case ADMISSION_UNPROVEN:
     case ADMISSION_EXPIRED:
         return SUBSCRIBED_UPSTREAM;
     }
     if (!is_subscribe)
         return SUBSCRIBED_HERE;
+    subscribe_recall(flow, req, &caller->id, now_ms);
     switch (begin(flow, req, &caller->id, message->name, false, now_ms)) {
     case WATCH_DONE:
         remember(flow, &caller->id, now_ms);
@@ -167,7 +177,8 @@ void subscribe_over(struct flow *flow, const struct identity *id, struct span se
     struct actions actions = {0};
     uint8_t name[16];
 
-    if (flow->shared->subscribers == NULL || session_id.p == NULL)
+    /* not by whoever has the session's id and claims to be its owner */
+    if (flow->shared->subscribers == NULL || session_id.p == NULL || id->epochs[0] == 0)
         return;
     cp_digest_of(flow->trust.keyer, "session", session_id, of_session.session);
     of_session.has_session = true;

@@ -99,22 +99,27 @@ struct poll {
     bool tells;
 };
 
-static void on_polled(void *ctx, bool is_good)
+static void end_poll(struct poll *poll, enum poll_end how)
 {
-    struct poll *poll = ctx;
     struct flow *flow = poll->flow;
+    struct subscribers *subscribers = flow->shared->subscribers;
+    int64_t now_ms = store_now_ms(flow->shared->trust.store);
 
-    counts_add(is_good ? COUNT_POLLED : COUNT_POLL_FAILED);
-    if (poll->tells) {
-        if (is_good)
-            stream_tell(flow, &poll->action);
-    } else {
-        subscribers_polled(flow->shared->subscribers, &poll->action.name, is_good ? POLL_SEEN : POLL_FAILED,
-                           store_now_ms(flow->shared->trust.store));
-    }
+    if (!poll->tells)
+        subscribers_polled(subscribers, &poll->action.name, how, now_ms);
+    else if (how == POLL_SEEN)
+        stream_tell(flow, &poll->action);
+    else
+        subscribers_unheard(subscribers, poll->action.subscriber, poll->action.subject, poll->action.method, how, now_ms);
     topic_text_unref(poll->action.uri);
     topic_text_unref(poll->action.tool);
     free(poll);
+}
+
+static void on_polled(void *ctx, bool is_good)
+{
+    counts_add(is_good ? COUNT_POLLED : COUNT_POLL_FAILED);
+    end_poll(ctx, is_good ? POLL_SEEN : POLL_FAILED);
 }
 
 void watch_poll(struct flow *flow, const struct watcher *who, const struct action *action, bool tells, int64_t now_ms)
@@ -127,28 +132,36 @@ void watch_poll(struct flow *flow, const struct watcher *who, const struct actio
     topic_text_ref(action->uri);
     topic_text_ref(action->tool);
     if (!question_make(flow, who->req, who->message, action->method, topic_text_span(action->uri), who->id->name, now_ms, &q)) {
-        on_polled(poll, false);
+        end_poll(poll, POLL_FAILED);
         return;
     }
     flight_name_of(flow, &q.keys, &q.decision, &q.caller.id, now_ms, &name);
     /* what is everybody's is asked for once for everybody */
     if (q.has_shared && memcmp(action->name.bytes, q.shared.bytes, sizeof(q.shared.bytes)) == 0)
         flight_name_for_everybody(&q.keys, &name);
-    if (!refresh_begin(flow, &(struct refresh_order){
-                                 .req = q.req,
-                                 .wire = &q.wire,
-                                 .message = &q.message,
-                                 .caller = &q.caller,
-                                 .definition = &q.definition,
-                                 .decision = &q.decision,
-                                 .keys = &q.keys,
-                                 .name = name,
-                                 .now_ms = now_ms,
-                                 .own = &q.own,
-                                 .on_polled = on_polled,
-                                 .ctx = poll,
-                             }))
-        on_polled(poll, false);
+    switch (refresh_begin(flow, &(struct refresh_order){
+                                    .req = q.req,
+                                    .wire = &q.wire,
+                                    .message = &q.message,
+                                    .caller = &q.caller,
+                                    .definition = &q.definition,
+                                    .decision = &q.decision,
+                                    .keys = &q.keys,
+                                    .name = name,
+                                    .now_ms = now_ms,
+                                    .own = &q.own,
+                                    .on_polled = on_polled,
+                                    .ctx = poll,
+                                })) {
+    case REFRESH_BEGUN:
+        break;
+    case REFRESH_BUSY:
+        end_poll(poll, POLL_BUSY);
+        break;
+    case REFRESH_PAUSED:
+        end_poll(poll, POLL_FAILED);
+        break;
+    }
     question_done(&q);
 }
 

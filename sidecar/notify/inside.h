@@ -39,7 +39,7 @@ struct end {
 
 struct link {
     struct node node;  /* by subscriber and subject */
-    struct timer hold; /* set: it is to be told when the upstream does not */
+    struct timer hold; /* set: it is to be told when the upstream does not, or to be tried again */
     struct subscriber *subscriber;
     struct link *next, *prev; /* of the subscriber: a ring; lists before resources */
     struct subject *subject;
@@ -49,6 +49,7 @@ struct link {
     int64_t
         told_ms; /* is_told: he was told, not by us or because of a purge, and nothing was seen since. Of a result: when that was */
     uint8_t topic, method, arm;
+    uint8_t unheard; /* how often in a row he was not seen to be let in when he was to be told */
     bool is_covered, is_result, is_told;
     bool is_pending;         /* to be told as soon as there is a stream */
     struct topic_text *tool; /* is_result: whose result it was that changed, if everybody is served it; NULL: his own */
@@ -162,6 +163,10 @@ void watch_note(struct subscribers *s, struct watch *watch, const struct sightin
 void watch_hurry(struct subscribers *s, struct watch *watch, int64_t now_ms);
 void watch_doubt(struct subscribers *s, struct watch *watch, int64_t now_ms);
 void watch_polled(struct subscribers *s, struct watch *watch, enum poll_end how, int64_t now_ms);
+/* Until what could not be done for others is tried again: not the same for all. */
+int64_t busy_pause(const struct subscribers *s);
+/* After so many failures before this one. */
+int64_t failure_pause(const struct subscribers *s, unsigned failures);
 void watch_due(struct subscribers *s, struct watch *watch, int64_t now_ms, struct actions *out);
 
 /* ---- results.c ---- */
@@ -191,6 +196,7 @@ void link_tell(struct subscribers *s, struct link *link, int64_t now_ms, struct 
 /* He was told: nothing waits any more. */
 void link_told(struct subscribers *s, struct link *link, int64_t now_ms);
 bool link_is_twin_told(const struct link *link, int64_t now_ms);
+void link_unheard(struct subscribers *s, struct link *link, enum poll_end how, int64_t now_ms);
 void link_purged(struct subscribers *s, struct link *link, int64_t now_ms, struct actions *out);
 void link_saw(struct subscribers *s, struct end *end, const struct sighting *sighting, int64_t now_ms, struct actions *out);
 

@@ -235,10 +235,29 @@ void link_name_tool(struct link *link, const struct result *result)
 
 void link_tell(struct subscribers *s, struct link *link, int64_t now_ms, struct actions *out)
 {
+    if (link->unheard != 0) {
+        /* another change, and another try */
+        link->unheard = 0;
+        timers_unset(&s->timers, &link->hold);
+    }
     if (!link->is_covered || s->options.hold_ms <= 0)
         link_tell_on(link, subscriber_teller(link->subscriber, NULL), out);
     else if (link->hold.at == 0)
         timers_set(&s->timers, &link->hold, now_ms < NEVER - s->options.hold_ms ? now_ms + s->options.hold_ms : NEVER);
+}
+
+void link_unheard(struct subscribers *s, struct link *link, enum poll_end how, int64_t now_ms)
+{
+    /* a wait that is under way ends with another try, too */
+    if (link->hold.at != 0 || !timers_promise(&s->timers, &link->hold, TIMER_HOLD))
+        return;
+    if (how == POLL_BUSY) {
+        timers_set(&s->timers, &link->hold, now_ms + busy_pause(s));
+        link->unheard += link->unheard == 0;
+    } else {
+        timers_set(&s->timers, &link->hold, now_ms + failure_pause(s, link->unheard));
+        link->unheard += link->unheard != UINT8_MAX;
+    }
 }
 
 /* He knows as of now that it is not what it was. What was asked for later than that may be. */
@@ -307,5 +326,6 @@ void link_told(struct subscribers *s, struct link *link, int64_t now_ms)
 {
     timers_unset(&s->timers, &link->hold);
     link->is_pending = false;
+    link->unheard = 0;
     set_told(link, now_ms);
 }

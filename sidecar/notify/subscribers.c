@@ -573,6 +573,19 @@ void subscribers_polled(struct subscribers *s, const struct watch_name *name, en
     subscribers_unlock(s);
 }
 
+void subscribers_unheard(struct subscribers *s, const uint8_t name[16], uint64_t subject, enum cp_method method, enum poll_end how,
+                         int64_t now_ms)
+{
+    struct subscriber *subscriber;
+
+    subscribers_lock(s);
+    if ((subscriber = subscriber_of(s, name)) != NULL)
+        for (struct link *link = link_first(s, subscriber, subject); link != NULL; link = link_next(link))
+            if (link->method == method)
+                link_unheard(s, link, how, now_ms);
+    subscribers_unlock(s);
+}
+
 void subscribers_due(struct subscribers *s, size_t most, int64_t now_ms, struct actions *out)
 {
     const size_t before = out->count;

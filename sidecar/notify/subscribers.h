@@ -190,12 +190,18 @@ enum poll_end {
     POLL_SEEN, /* it brought an answer, which was reported (subscribers_saw); if not under this name or another of his, it failed */
     POLL_FAILED, /* nothing certain: asked again after a pause that doubles */
     POLL_GONE,   /* the stream was not there any more: another one's turn */
+    POLL_BUSY,   /* it was not sent, because too many others are under way, or the very same: again soon */
 };
 /* Not within a minute: it counts as failed. */
 void subscribers_polled(struct subscribers *s, const struct watch_name *name, enum poll_end how, int64_t now_ms);
 /* A TELL whose stream was gone: a session's mark is pending again, and told to another stream of it if there is one. */
 void subscribers_untold(struct subscribers *s, struct stream_ref stream, const uint8_t name[16], uint64_t subject, int64_t now_ms,
                         struct actions *out);
+
+/* A TELL that waits: its subscriber must be seen to be let in first, and the question in his name was not answered well (how). It comes again, after a pause that doubles
+ * unless it was busy. */
+void subscribers_unheard(struct subscribers *s, const uint8_t name[16], uint64_t subject, enum cp_method method, enum poll_end how,
+                         int64_t now_ms);
 
 /* What is due by now: polls, and what was held. At most `most` actions; call again when there were that many. */
 void subscribers_due(struct subscribers *s, size_t most, int64_t now_ms, struct actions *out);

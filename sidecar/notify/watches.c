@@ -9,6 +9,8 @@
 #define OUT_MAX_MS     60000
 #define BACKOFF_MAX_MS (5 * 60000)
 #define JITTER_MAX_MS  1000
+#define BUSY_MIN_MS    250
+#define BUSY_MAX_MS    1250
 /* So many streams in a row may be gone before it looks as if that were not known here. */
 #define GONES_MAX 8
 
@@ -220,6 +222,22 @@ void watch_doubt(struct subscribers *s, struct watch *watch, int64_t now_ms)
     set_timer(s, watch);
 }
 
+int64_t busy_pause(const struct subscribers *s)
+{
+    return s->options.random == NULL ? BUSY_MIN_MS
+                                     : BUSY_MIN_MS + (int64_t)(s->options.random(s->options.ctx) % (BUSY_MAX_MS - BUSY_MIN_MS + 1));
+}
+
+int64_t failure_pause(const struct subscribers *s, unsigned failures)
+{
+    int64_t pause_ms = later(s->options.min_poll_ms, 1);
+
+    while (failures-- != 0 && pause_ms < BACKOFF_MAX_MS)
+        pause_ms *= 2;
+    pause_ms = pause_ms < BACKOFF_MAX_MS ? pause_ms : BACKOFF_MAX_MS;
+    return pause_ms + jitter(s, pause_ms, BACKOFF_MAX_MS);
+}
+
 void watch_polled(struct subscribers *s, struct watch *watch, enum poll_end how, int64_t now_ms)
 {
     if (!watch->is_out)
@@ -233,6 +251,9 @@ void watch_polled(struct subscribers *s, struct watch *watch, enum poll_end how,
     if (how == POLL_GONE) {
         watch->due_ms = watch->gones < GONES_MAX ? now_ms : plus(now_ms, later(s->options.min_poll_ms, 1));
         watch->gones += watch->gones < GONES_MAX;
+    } else if (how == POLL_BUSY) {
+        /* that others ask much says nothing of this */
+        watch->due_ms = plus(now_ms, busy_pause(s));
     } else if (how == POLL_SEEN && watch->is_left) {
         /* his answer lies under another name: whether there still is one under this, another will know */
         watch->due_ms = plus(now_ms, s->options.min_poll_ms);

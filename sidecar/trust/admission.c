@@ -55,6 +55,17 @@ static bool needs_no_proof(const struct trust *trust, const struct identity *id,
     return is_nobody(trust, id) && (entry->owner == identity_owner(id) || MUTANT("anonymous-unproven"));
 }
 
+/* A probe for him brought no acceptance lately. */
+static bool is_muted(struct trust *trust, const struct identity *id, int64_t now_ms)
+{
+    uint8_t name[16];
+    int64_t at_ms;
+
+    mute_name(id, name);
+    at_ms = proofs_at(trust->shared->proofs, name, id->epochs);
+    return at_ms >= 0 && now_ms - at_ms < MUTE_MS;
+}
+
 /* Whether he was lately seen to be let in. */
 static enum admission life_of(struct trust *trust, const struct identity *id, bool was_probed, int64_t more_ms, int64_t now_ms)
 {
@@ -70,9 +81,7 @@ static enum admission life_of(struct trust *trust, const struct identity *id, bo
     /* a probe may have taken longer than the lease lasts; but it proves nothing of a session or credential that ended meanwhile */
     if (was_probed && ((at_ms >= 0 && now_ms - at_ms < lease_ms + ADMISSION_PROBE_MS) || MUTANT("probe-always-true")))
         return ADMISSION_PROVEN;
-    mute_name(id, name);
-    at_ms = proofs_at(shared->proofs, name, id->epochs);
-    return at_ms >= 0 && now_ms - at_ms < MUTE_MS ? ADMISSION_UNPROVEN : ADMISSION_LAPSED;
+    return is_muted(trust, id, now_ms) ? ADMISSION_UNPROVEN : ADMISSION_LAPSED;
 }
 
 enum admission admission_of(struct trust *trust, const struct identity *id, const uint8_t grant[16],
@@ -95,14 +104,21 @@ enum admission admission_of_life(struct trust *trust, const struct identity *id,
         return ADMISSION_PROVEN;
     if (id->has_expired)
         return ADMISSION_EXPIRED;
+    /* whoever is not known yet may be asked about */
     if (id->epochs[0] == 0 || (id->has_session && id->epochs[1] == 0))
-        return ADMISSION_UNPROVEN;
+        return is_muted(trust, id, now_ms) ? ADMISSION_UNPROVEN : ADMISSION_LAPSED;
     return life_of(trust, id, was_probed, 0, now_ms);
 }
 
 bool admission_may_hear(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms)
 {
-    return is_nobody(trust, id) || admission_is_granted(trust, id, grant, now_ms) || MUTANT("told-ungranted");
+    struct identity as_of_now = *id;
+    struct standing standing;
+
+    /* a stream is open for hours: what ended since, and was accepted again by another request, is another standing */
+    standings_get(trust->shared->standings, id->credential.bytes, &standing);
+    as_of_now.epochs[0] = standing.epoch;
+    return is_nobody(trust, id) || admission_is_granted(trust, &as_of_now, grant, now_ms) || MUTANT("told-ungranted");
 }
 
 bool admission_is_proven(struct trust *trust, const struct identity *id, const uint8_t grant[16], int64_t now_ms)
