@@ -59,6 +59,7 @@ struct stream {
     bool is_told; /* its client was answered otherwise, and the log knows */
     bool may_tell;
     bool has_head, has_ids, saw_end;
+    bool goes_on_alone; /* it tells of something, and its upstream of nothing: that one may end */
     bool is_registered; /* at the subscribers */
     struct subscriber_id id;
     struct identity identity;
@@ -534,6 +535,10 @@ static void on_frame(void *ctx, const struct frame *frame)
     if (st->is_listen && answer.is_readable && cp_answer_is_to(&answer, st->request_id)) {
         if (st->phase == PHASE_ACK && refuse_events(st, &answer))
             return;
+        if (st->phase == PHASE_OPEN && st->goes_on_alone && answer.has_result) {
+            st->phase = PHASE_LOCAL;
+            return;
+        }
         /* its graceful end */
         st->saw_end = true;
         release_early(st);
@@ -618,6 +623,7 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
     if (st->is_again)
         tell_missed(st);
     is_good = begin_listening(st, ack);
+    st->goes_on_alone = is_good && listening_adds(&st->listening) && !st->listening.they_tell;
     if (st->is_again) {
         flush(st);
         return;
@@ -934,8 +940,11 @@ static void on_body(void *data, struct span bytes)
     case PHASE_OPEN:
         if (frames_feed(&st->frames, bytes, on_frame, st) != 0)
             h2o_fatal("no memory");
-        if (st->phase == PHASE_LOCAL)
+        if (st->phase == PHASE_LOCAL) {
+            cancel(st);
             frames_done(&st->frames);
+            flush(st);
+        }
         /* a large event that ended is over only now */
         flush(st);
         break;
