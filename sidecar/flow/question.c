@@ -74,6 +74,7 @@ static bool is_comparable(const struct cp_decision *decision)
 bool question_make(struct flow *flow, h2o_req_t *from, const struct cp_message *message, enum cp_method method, struct span uri,
                    const uint8_t salt[16], int64_t now_ms, struct question *ret)
 {
+    static const struct cp_message legacy = {.kind = CP_KIND_REQUEST, .era = CP_ERA_LEGACY};
     h2o_req_t *req = h2o_mem_alloc(sizeof(*req));
     bool has_own;
 
@@ -83,7 +84,7 @@ bool question_make(struct flow *flow, h2o_req_t *from, const struct cp_message *
     *ret = (struct question){.req = req};
     take_headers(req, from, message, method, uri, &flow->content);
     req->input.method = req->method = h2o_iovec_init(H2O_STRLIT("POST"));
-    if (cp_tell_question(method, uri, SPAN("0"), message, &ret->body) != 0)
+    if (cp_tell_question(method, uri, SPAN("0"), message != NULL ? message : &legacy, &ret->body) != 0)
         h2o_fatal("no memory");
     req->entity = h2o_iovec_init(ret->body.p, ret->body.n);
     wire_request_read(req, &ret->wire);

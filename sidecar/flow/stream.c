@@ -60,6 +60,7 @@ struct stream {
     bool may_tell;
     bool has_head, has_ids, saw_end;
     bool is_registered; /* at the subscribers */
+    bool is_given_up;   /* it is cut with the next look after all of them: events may be under way now */
     struct subscriber_id id;
     struct identity identity;
     struct session session; /* GET: what it negotiated */
@@ -71,7 +72,9 @@ struct stream {
     struct coverage coverage;
     struct stamps stamps;
     struct frames frames;
-    struct buf held; /* HELD: the refusal; else: what we have to say, and must wait */
+    struct buf refusal;   /* HELD */
+    struct buf held;      /* what we have to say, and must wait */
+    struct actions early; /* a listen's: what is to be told once its acknowledgement is out */
     struct alarm retry;
     int64_t retry_ms;
     int64_t began_ms, last_ms; /* last_ms: when something was written */
@@ -153,6 +156,8 @@ static void finish(struct stream *st)
     coverage_done(&st->coverage);
     frames_done(&st->frames);
     buf_done(&st->held);
+    buf_done(&st->refusal);
+    actions_done(&st->early);
     cp_policy_unref(st->policy);
     free(st->body);
     free(st);
@@ -273,8 +278,7 @@ void stream_tell(struct flow *flow, const struct action *action)
     if (st->held.n > BACKLOG_MAX) {
         /* he does not read: a listen knows by its end that something is missing, a session by the next stream */
         untold(flow, action);
-        if (st->is_listen || st->call == NULL)
-            kill_stream(st, false);
+        st->is_given_up = st->is_listen || st->call == NULL;
         return;
     }
     text->n = 0;
@@ -335,6 +339,31 @@ static void withdraw(struct stream *st)
     kill_stream(st, !st->is_listen);
 }
 
+/* A change between a listen and its acknowledgement. Whether he may hear of it is asked when he is known to be let in. */
+static void wait_early(struct stream *st, const struct action *action)
+{
+    for (size_t i = 0; i != st->early.count; ++i)
+        if (st->early.items[i].topic == action->topic && st->early.items[i].subject == action->subject)
+            return;
+    actions_add(&st->early, action);
+}
+
+/* The stream is open: its acknowledgement is out. */
+static void open_stream(struct stream *st)
+{
+    struct actions early = st->early;
+
+    st->has_opened = true;
+    flush(st);
+    st->early = (struct actions){0};
+    for (size_t i = 0; i != early.count; ++i) {
+        /* the upstream was not heard of yet when it was noted */
+        early.items[i].is_covered = false;
+        stream_carry_out(st->flow, &early.items[i]);
+    }
+    actions_done(&early);
+}
+
 void stream_carry_out(struct flow *flow, const struct action *action)
 {
     struct stream *st = find(flow, action->stream.id);
@@ -343,7 +372,9 @@ void stream_carry_out(struct flow *flow, const struct action *action)
 
     switch (action->kind) {
     case ACTION_TELL:
-        if (is_there && !may_hear(st, action, now_ms)) {
+        if (is_there && !st->has_opened)
+            wait_early(st, action);
+        else if (is_there && !may_hear(st, action, now_ms)) {
             /* of a tool there is no harmless question */
             if (!action->is_result)
                 poll(st, action, true, now_ms);
@@ -495,8 +526,10 @@ static void on_frame(void *ctx, const struct frame *frame)
 
 struct beginning {
     struct stream *st;
+    h2o_req_t *req;
     const struct cp_message *message;
     int64_t now_ms;
+    bool is_early;
 };
 
 static bool watch_one(void *ctx, enum topic topic, enum cp_method method, struct span uri, bool is_covered)
@@ -504,10 +537,21 @@ static bool watch_one(void *ctx, enum topic topic, enum cp_method method, struct
     struct beginning *b = ctx;
     struct stream *st = b->st;
 
-    return watch_begin(
-               st->flow,
-               &(struct watcher){.id = &st->id, .stream = st->ref, .req = downstream_req(st->client), .message = b->message},
-               &(struct watched){.topic = topic, .method = method, .uri = uri, .is_covered = is_covered}, b->now_ms) == WATCH_DONE;
+    if (watch_begin(st->flow, &(struct watcher){.id = &st->id, .stream = st->ref, .req = b->req, .message = b->message},
+                    &(struct watched){.topic = topic, .method = method, .uri = uri, .is_covered = b->is_early || is_covered},
+                    b->now_ms) == WATCH_DONE)
+        return !b->is_early;
+    subscribers_unsubscribe(st->flow->shared->subscribers, st->id.name, watch_subject(st->flow, method, uri), b->now_ms);
+    return false;
+}
+
+/* What is asked for is known from the moment that it is asked for: what changes until the upstream has answered is not missed. Nothing is polled or told before that. */
+static void watch_early(struct stream *st, h2o_req_t *req, const struct cp_message *message)
+{
+    struct beginning b = {.st = st, .req = req, .message = message, .now_ms = now_of(st), .is_early = true};
+
+    if (register_stream(st))
+        listening_begin(&st->listening, st->flow, message, NULL, watch_one, &b);
 }
 
 /* The upstream's stream was lost and is found again: by what that one covered, not by what this one does. */
@@ -523,7 +567,7 @@ static void tell_missed(struct stream *st)
 static bool begin_listening(struct stream *st, const struct cp_answer *ack)
 {
     struct cp_message message;
-    struct beginning b = {st, message_of(st, &message), now_of(st)};
+    struct beginning b = {.st = st, .req = downstream_req(st->client), .message = message_of(st, &message), .now_ms = now_of(st)};
 
     if (!st->is_registered && !register_stream(st))
         return false;
@@ -539,15 +583,14 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
     st->phase = PHASE_OPEN;
     st->retry_ms = 0;
     if (!st->is_ours) {
-        st->has_opened = true;
         write_out(st, frame->raw);
+        open_stream(st);
         return;
     }
     if (st->is_again)
         tell_missed(st);
     is_good = begin_listening(st, ack);
     if (st->is_again) {
-        st->has_opened = true;
         flush(st);
         return;
     }
@@ -568,8 +611,7 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
     }
     buf_done(&out);
     listening_done(&st->listening);
-    st->has_opened = true;
-    flush(st);
+    open_stream(st);
 }
 
 /* ---- served here ---------------------------------------------------------------------------------------------------------------- */
@@ -642,7 +684,7 @@ static bool is_let_in(struct stream *st, bool *ret_gone)
 static bool listen_locally(struct stream *st)
 {
     struct buf *text = &st->flow->text;
-    bool is_gone;
+    bool is_gone, was_open;
 
     if (!st->is_ours || !st->origin_allowed)
         return false;
@@ -655,20 +697,21 @@ static bool listen_locally(struct stream *st)
         return false;
     }
     cancel(st);
-    if (!st->has_opened) {
+    was_open = st->has_opened;
+    if (!was_open) {
         if (st->phase != PHASE_ACK)
             start_local(st);
-        st->phase = PHASE_LOCAL;
         text->n = 0;
         if (cp_tell_ack(&st->listening.lists, st->listening.uris, st->listening.uri_count, st->request_id, text) != 0 ||
             frame_add(&st->held, buf_span(text)) != 0)
             h2o_fatal("no memory");
-        st->has_opened = true;
     }
     st->phase = PHASE_LOCAL;
     listening_done(&st->listening);
-    flush(st);
-    buf_done(&st->held);
+    if (was_open)
+        flush(st);
+    else
+        open_stream(st);
     return true;
 }
 
@@ -812,6 +855,8 @@ static void on_head(void *data, const struct upstream_head *head)
         return;
     }
     st->phase = !is_events ? PHASE_RELAY : st->is_listen ? PHASE_ACK : PHASE_OPEN;
+    if (!is_events)
+        unregister(st);
     /* what is told in between makes it longer */
     downstream_start(st->client, is_events && st->is_ours ? SIZE_MAX : head->content_bytes);
     st->last_ms = now_of(st);
@@ -825,13 +870,11 @@ static void on_head(void *data, const struct upstream_head *head)
 /* What was held goes out as it came. */
 static void release(struct stream *st, size_t content_bytes)
 {
-    struct buf held = st->held;
-
-    st->held = (struct buf){0};
+    unregister(st);
     st->phase = PHASE_RELAY;
     downstream_start(st->client, content_bytes);
-    write_out(st, buf_span(&held));
-    buf_done(&held);
+    write_out(st, buf_span(&st->refusal));
+    buf_done(&st->refusal);
 }
 
 static void on_body(void *data, struct span bytes)
@@ -844,9 +887,9 @@ static void on_body(void *data, struct span bytes)
         write_out(st, bytes);
         break;
     case PHASE_HELD:
-        if (buf_add_span(&st->held, bytes) != 0)
+        if (buf_add_span(&st->refusal, bytes) != 0)
             h2o_fatal("no memory");
-        if (st->held.n > REFUSAL_MAX)
+        if (st->refusal.n > REFUSAL_MAX)
             release(st, st->content_bytes);
         break;
     case PHASE_ACK:
@@ -868,7 +911,7 @@ static bool do_without(struct stream *st)
 {
     struct cp_answer answer;
 
-    cp_answer_parse(&answer, &st->flow->reply_doc, buf_span(&st->held));
+    cp_answer_parse(&answer, &st->flow->reply_doc, buf_span(&st->refusal));
     if (st->status != 404 && !(answer.is_readable && answer.has_error && answer.error_code == -32601))
         return false;
     return true;
@@ -908,18 +951,10 @@ static void on_end(void *data, enum upstream_end how)
         finish(st);
         return;
     }
-    if (st->phase == PHASE_HELD && is_whole && do_without(st)) {
-        struct buf held = st->held;
-
-        st->held = (struct buf){0};
-        if (listen_locally(st)) {
-            buf_done(&held);
-            return;
-        }
-        st->held = held;
-    }
+    if (st->phase == PHASE_HELD && is_whole && do_without(st) && listen_locally(st))
+        return;
     if (st->phase == PHASE_HELD && is_whole)
-        release(st, st->held.n);
+        release(st, st->refusal.n);
     if (st->phase == PHASE_OPEN || st->phase == PHASE_ACK || st->phase == PHASE_HEAD) {
         /* a server that ends a stream which may be resumed tells what is missed later */
         if (!st->saw_end && !(how == UPSTREAM_COMPLETE && st->has_ids && !st->is_listen) &&
@@ -1058,6 +1093,8 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     st->client = downstream_new(req, st, on_client_gone, on_client_drained);
     downstream_watch(st->client);
     announce_wake(flow);
+    if (st->is_listen && st->is_ours)
+        watch_early(st, req, plan->message);
     start_upstream(st);
 }
 
@@ -1082,6 +1119,10 @@ void streams_look_after(struct flow *flow, int64_t now_ms)
         l = l->next;
         if (st->client == NULL || !st->has_opened)
             continue;
+        if (st->is_given_up) {
+            kill_stream(st, false);
+            continue;
+        }
         if (st->is_registered && is_over(st, real_s)) {
             withdraw(st);
             continue;
@@ -1112,7 +1153,7 @@ void streams_drain(struct flow *flow)
         if (st->call != NULL && st->phase == PHASE_OPEN)
             coverage_lost(flow, &st->coverage);
         /* what he did not read may hold his result up */
-        kill_stream(st, st->held.n == 0);
+        kill_stream(st, st->held.n == 0 && !st->is_given_up);
     }
 }
 

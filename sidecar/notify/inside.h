@@ -144,8 +144,7 @@ static inline struct link *link_of_end(struct end *end)
 }
 
 /* ---- actions.c ---- */
-struct topic_text *topic_text_new(struct span text);              /* NULL: no memory */
-bool actions_add(struct actions *a, const struct action *action); /* false: no memory */
+struct topic_text *topic_text_new(struct span text); /* NULL: no memory */
 
 /* ---- watches.c ---- */
 struct watch *watch_of(const struct subscribers *s, const struct watch_name *name);

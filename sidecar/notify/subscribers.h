@@ -87,6 +87,8 @@ struct actions {
     size_t count, cap;
 };
 void actions_done(struct actions *a);
+/* A copy, with references of its own. False: no memory. */
+bool actions_add(struct actions *a, const struct action *action);
 struct topic_text *topic_text_ref(struct topic_text *text);
 void topic_text_unref(struct topic_text *text);             /* NULL: nothing */
 struct span topic_text_span(const struct topic_text *text); /* NULL: absent */

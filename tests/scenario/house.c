@@ -276,6 +276,13 @@ void house_loop_close(struct house *h, size_t index)
     loop->is_open = false;
 }
 
+void house_drain(struct house *h)
+{
+    for (size_t i = 0; i != h->loop_count; ++i)
+        if (h->loops[i].is_open && h->loops[i].flow != NULL)
+            flow_drain(h->loops[i].flow);
+}
+
 void house_close(struct house *h)
 {
     for (size_t i = 0; i != h->loop_count; ++i)

@@ -23,6 +23,8 @@ struct house *house_open(const struct house_options *options, char *ret_why);
 /* With has_threads, on each loop's own thread, before and after all that happens on it. */
 bool house_loop_open(struct house *house, size_t loop);
 void house_loop_close(struct house *house, size_t loop);
+/* A stop begins: listens get their result. */
+void house_drain(struct house *house);
 /* Cuts what is under way, as a stop does when the time to drain is over. */
 void house_close(struct house *house);
 

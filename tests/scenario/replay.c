@@ -69,6 +69,8 @@ static void stop(struct telling *t)
 {
     if (t->house == NULL)
         return;
+    house_drain(t->house);
+    settle(t);
     t->past_requests += house_requests(t->house);
     house_close(t->house);
     t->house = NULL;
@@ -175,6 +177,7 @@ static void tell_line(struct telling *t)
     t->at = 0;
     if (t->is_loud)
         printf("%u: %.*s\n", t->line->number, (int)t->line->whole.n, t->line->whole.p);
+    t->is_meanwhile = take_word(t, "meanwhile");
     if (take_word(t, "policy")) {
         if (t->house != NULL)
             fail(t, "the policy comes before all that happens");

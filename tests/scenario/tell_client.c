@@ -2,6 +2,8 @@
 /* What clients do and what they see. Not here: bytes on the connection (client.c). Thread: the story's. */
 #include "telling.h"
 
+#include "sidecar/wire/frames.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -269,6 +271,10 @@ static bool read_question(struct telling *t, struct question *q)
         q->method = SPAN("subscriptions/listen");
         if (is_json_next(t))
             q->params = need_json(t, "params");
+    } else if (take_word(t, "subscribes") || take_word(t, "unsubscribes")) {
+        q->method = span_eq(t->line->words[t->at - 1].text, SPAN("subscribes")) ? SPAN("resources/subscribe")
+                                                                                : SPAN("resources/unsubscribe");
+        q->params = params_of(t, "uri", need_text(t, "the URI"), NULL, SPAN_ABSENT);
     } else if (take_word(t, "sends") || take_word(t, "notifies")) {
         q->is_notification = span_eq(t->line->words[t->at - 1].text, SPAN("notifies"));
         q->method = need_plain(t, "the method");
@@ -298,7 +304,7 @@ static bool read_question(struct telling *t, struct question *q)
 }
 
 /* initialize, answered at once, and the session that it gave. */
-static void open_session(struct telling *t, struct person *p, struct span session)
+static void open_session(struct telling *t, struct person *p, struct span session, struct span capabilities)
 {
     struct question q = {.verb = SPAN("POST"), .path = SPAN("/mcp"), .method = SPAN("initialize")};
     struct fake_header header = {SPAN("Mcp-Session-Id"), session};
@@ -316,8 +322,8 @@ static void open_session(struct telling *t, struct person *p, struct span sessio
         fail(t, "initialize did not reach the upstream");
     add(&body,
         "{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"result\":{\"protocolVersion\":\"" LEGACY
-        "\",\"capabilities\":{\"tools\":{}},\"serverInfo\":{\"name\":\"server\",\"version\":\"1\"}}}",
-        (int)asked->message.id.n, asked->message.id.p);
+        "\",\"capabilities\":%.*s,\"serverInfo\":{\"name\":\"server\",\"version\":\"1\"}}}",
+        (int)asked->message.id.n, asked->message.id.p, (int)capabilities.n, capabilities.p);
     answer_json(asked, buf_span(&body), &header, 1);
     buf_done(&body);
     settle(t);
@@ -390,6 +396,8 @@ static bool outcome_of(const struct client *c, const struct cache_status *cs, en
         *ret = CP_OUTCOME_HIT;
     else if (span_eq(cs->fwd, SPAN("miss")))
         *ret = cs->is_collapsed ? CP_OUTCOME_COLLAPSED : CP_OUTCOME_MISS;
+    else if (cs->fwd.p == NULL && c->head.status < 400)
+        *ret = CP_OUTCOME_BYPASS; /* answered here, and not from the store */
     else if (span_eq(cs->detail, SPAN("write")) || span_eq(cs->detail, SPAN("unlisted")) || span_eq(cs->detail, SPAN("annotation")))
         *ret = CP_OUTCOME_WRITE;
     else
@@ -575,6 +583,85 @@ static void expect(struct telling *t, struct person *p)
         ++t->outcomes[outcome];
 }
 
+/* ---- events ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Of an answer that is an event stream, those that say something; comments and what is not whole are none. */
+struct looking {
+    struct telling *t;
+    size_t count, wanted;
+    struct span data, id; /* of the one that is wanted; in the pool */
+};
+
+static void on_frame(void *ctx, const struct frame *frame)
+{
+    struct looking *l = ctx;
+
+    if (!frame->has_data || ++l->count != l->wanted)
+        return;
+    l->data = (struct span){h2o_strdup(&l->t->pool, frame->data.p, frame->data.n).base, frame->data.n};
+    if (frame->id.p != NULL)
+        l->id = (struct span){h2o_strdup(&l->t->pool, frame->id.p, frame->id.n).base, frame->id.n};
+}
+
+static struct looking look_at_events(struct telling *t, struct person *p, size_t wanted)
+{
+    struct looking l = {.t = t, .wanted = wanted};
+    struct frames frames = {.event_max = 16 * 1024 * 1024};
+
+    if (frames_feed(&frames, buf_span(&p->client.body), on_frame, &l) != 0)
+        h2o_fatal("no memory");
+    frames_done(&frames);
+    return l;
+}
+
+/* `event N|last is|contains ... [with id X|without id]` */
+static void see_event(struct telling *t, struct person *p)
+{
+    size_t wanted =
+        take_word(t, "last") ? look_at_events(t, p, SIZE_MAX).count : (size_t)need_number(t, "the number of an event, or `last`");
+    struct looking l = look_at_events(t, p, wanted);
+
+    CLAIM(l.data.p != NULL, "%zu events", l.count);
+    while (has_word(t)) {
+        if (take_word(t, "is")) {
+            struct span text = with_replaced(t, need_text(t, "what it says"), "$id", buf_span(&p->id));
+
+            CLAIM(span_eq(l.data, text), "it says %.*s", (int)l.data.n, l.data.p);
+        } else if (take_word(t, "contains")) {
+            CLAIM(contains(l.data, with_replaced(t, need_text(t, "a text"), "$id", buf_span(&p->id))), "it says %.*s",
+                  (int)l.data.n, l.data.p);
+        } else if (take_word(t, "lacks")) {
+            CLAIM(!contains(l.data, need_text(t, "a text")), "it says %.*s", (int)l.data.n, l.data.p);
+        } else if (take_words(t, "without", "id")) {
+            CLAIM(l.id.p == NULL, "its id is %.*s", (int)l.id.n, l.id.p);
+        } else if (take_words(t, "with", "id")) {
+            CLAIM(span_eq(l.id, need_text(t, "its id")), "its id is %.*s", (int)l.id.n, l.id.p != NULL ? l.id.p : "(none)");
+        } else {
+            break;
+        }
+    }
+}
+
+static void see_text(struct telling *t, struct person *p)
+{
+    struct span body = buf_span(&p->client.body), text = need_text(t, "a text");
+    size_t times = 0;
+
+    if (!take_word(t, "once") && !has_word(t)) {
+        CLAIM(contains(body, text), "it has not");
+        return;
+    }
+    for (size_t i = 0; text.n != 0 && i + text.n <= body.n; ++i)
+        times += memcmp(body.p + i, text.p, text.n) == 0;
+    if (!has_word(t)) {
+        CLAIM(times == 1, "%zu times", times);
+        return;
+    }
+    CLAIM(times == (size_t)need_number(t, "how often"), "%zu times", times);
+    if (!take_word(t, "times"))
+        fail(t, "so many what?");
+}
+
 static void see(struct telling *t, struct person *p)
 {
     struct client *c = &p->client;
@@ -591,7 +678,15 @@ static void see(struct telling *t, struct person *p)
               : c->is_whole ? "its answer is whole"
                             : "it has nothing");
     } else if (take_words(t, "has", "seen")) {
-        CLAIM(contains(buf_span(&c->body), need_text(t, "a text")), "it has not");
+        see_text(t, p);
+    } else if (take_word(t, "event")) {
+        see_event(t, p);
+    } else if (take_word(t, "has")) {
+        size_t count = look_at_events(t, p, 0).count, wanted = take_word(t, "no") ? 0 : (size_t)need_number(t, "how many events");
+
+        CLAIM(count == wanted, "%zu events", count);
+        if (!take_word(t, "events") && !take_word(t, "event"))
+            fail(t, "so many what?");
     } else if (take_word(t, "lacks")) {
         CLAIM(!contains(buf_span(&c->body), need_text(t, "a text")), "it has seen it");
     } else if (take_word(t, "leaves")) {
@@ -673,9 +768,10 @@ void tell_client(struct telling *t)
     at = t->at;
     if (take_words(t, "opens", "session")) {
         struct span session = need_text(t, "the session's id");
+        struct span capabilities = take_word(t, "with") ? need_json(t, "the server's capabilities") : SPAN("{\"tools\":{}}");
 
         for (size_t i = 0; i != count; ++i)
-            open_session(t, people[i], with_replaced(t, session, "$name", span_of(people[i]->name)));
+            open_session(t, people[i], with_replaced(t, session, "$name", span_of(people[i]->name)), capabilities);
     } else if (read_question(t, question)) {
         for (size_t i = 0; i != count; ++i) {
             ask(t, people[i], question);

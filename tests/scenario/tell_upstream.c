@@ -2,6 +2,7 @@
 /* What the upstream is asked and what it answers. Not here: how a call travels (fake_upstream.c). Thread: the story's. */
 #include "telling.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -294,11 +295,22 @@ static void send_on(struct telling *t)
     bool is_result = what.kind == WORD_PLAIN && span_eq(what.text, SPAN("result"));
     bool is_bytes = what.kind == WORD_PLAIN && span_eq(what.text, SPAN("bytes"));
     bool is_error = what.kind == WORD_PLAIN && span_eq(what.text, SPAN("error"));
+    struct buf many = {0};
 
     if (is_result || is_error)
         value = need_json(t, "the result, or the error");
     else if (is_bytes)
         value = need_text(t, "the bytes");
+    if (is_bytes && has_word(t) && t->line->words[t->at].kind == WORD_PLAIN &&
+        isdigit((unsigned char)*t->line->words[t->at].text.p)) {
+        for (int64_t times = need_number(t, "how often"); times > 0; --times)
+            put(&many, value);
+        if (!take_word(t, "times"))
+            fail(t, "so many what?");
+        value = buf_span(&many);
+    }
+    if (is_result || is_error || is_bytes)
+        ;
     else if (what.kind == WORD_PLAIN && is_json_next(t))
         value = need_json(t, "params");
     if (take_words(t, "to", "id"))
@@ -312,7 +324,7 @@ static void send_on(struct telling *t)
 
         if (is_bytes) {
             need_answering(t, a);
-            fake_call_body(a->call, value);
+            fake_call_body(a->call, with_replaced(t, value, "$id", a->message.id));
             continue;
         }
         if (is_result || is_error) {
@@ -336,6 +348,7 @@ static void send_on(struct telling *t)
         send_event(t, a, buf_span(&text));
         buf_done(&text);
     }
+    buf_done(&many);
 }
 
 /* `upstream asks METHOD JSON on N`: a request of the server's own. */

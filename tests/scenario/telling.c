@@ -239,6 +239,8 @@ void settle(struct telling *t)
 {
     unsigned turns = 0;
 
+    if (t->is_meanwhile)
+        return;
     for (unsigned quiet = 0; quiet != QUIET_TURNS; ++quiet) {
         t->something_happened = false;
         for (size_t i = 0; i != t->loops; ++i)

@@ -69,6 +69,7 @@ struct telling {
     struct habit habits[32];
     size_t habit_count;
     bool something_happened; /* since it was last set to false */
+    bool is_meanwhile;       /* nothing happens yet between this line and the next */
     size_t expectations;
     size_t left;                       /* clients that left while they waited */
     size_t outcomes[CP_OUTCOME_COUNT]; /* that clients were told */
@@ -106,7 +107,7 @@ void claim(struct telling *t, bool holds, const char *seen_format, ...) __attrib
 /* ---- the world ---- */
 
 void begin(struct telling *t); /* opens the house unless it is open */
-/* Lets everything happen that can happen without time passing. */
+/* Lets everything happen that can happen without time passing; but for `meanwhile`. */
 void settle(struct telling *t);
 void pass_time(struct telling *t, int64_t ms);
 

@@ -23,12 +23,14 @@ const bridge = {
     },
 };
 
-function build(world) {
-    const server = new McpServer({ name: 'world-v1', version: '1.0.0' }, { capabilities: { resources: { subscribe: true, listChanged: true }, tools: { listChanged: true }, logging: {} } });
+function build(world, subscribe) {
+    const server = new McpServer({ name: 'world-v1', version: '1.0.0' }, { capabilities: { resources: { ...(subscribe ? { subscribe } : {}), listChanged: true }, tools: { listChanged: true }, logging: {} } });
     furnish(server, world, bridge);
     const subscriptions = new Set();
-    server.server.setRequestHandler(SubscribeRequestSchema, async ({ params }) => (subscriptions.add(params.uri), {}));
-    server.server.setRequestHandler(UnsubscribeRequestSchema, async ({ params }) => (subscriptions.delete(params.uri), {}));
+    if (subscribe) {
+        server.server.setRequestHandler(SubscribeRequestSchema, async ({ params }) => (subscriptions.add(params.uri), {}));
+        server.server.setRequestHandler(UnsubscribeRequestSchema, async ({ params }) => (subscriptions.delete(params.uri), {}));
+    }
     const unwatch = world.watch(({ updated, listChanged }) => {
         if (updated !== undefined && subscriptions.has(updated)) server.server.sendResourceUpdated({ uri: updated }).catch(() => {});
         if (listChanged === 'tools') server.sendToolListChanged();
@@ -42,14 +44,15 @@ function build(world) {
  * @param sessions  true: Mcp-Session-Id, GET streams, DELETE; false: stateless, POST only
  * @param json      answer POSTs with application/json instead of an event stream
  * @param events    keep events, so that streams can be resumed
+ * @param subscribe has subscriptions to resources
  */
-export async function startLegacy({ t, sessions: stateful = true, json = false, events = false, tls } = {}) {
+export async function startLegacy({ t, sessions: stateful = true, json = false, events = false, subscribe = true, tls } = {}) {
     const world = new World();
     const sessions = new Map();
 
     async function handleStateless(request, response, body) {
         if (request.method !== 'POST') return answerError(response, 405, -32000, 'Method not allowed');
-        const { server, unwatch } = build(world);
+        const { server, unwatch } = build(world, subscribe);
         const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined, enableJsonResponse: json });
         response.on('close', () => {
             unwatch();
@@ -67,7 +70,7 @@ export async function startLegacy({ t, sessions: stateful = true, json = false, 
             return transport ? transport.handleRequest(request, response, body) : answerError(response, 404, -32001, 'Session not found');
         }
         if (request.method !== 'POST' || !isInitializeRequest(body)) return answerError(response, 400, -32000, 'Bad Request: no session');
-        const { server, unwatch } = build(world);
+        const { server, unwatch } = build(world, subscribe);
         const transport = new StreamableHTTPServerTransport({
             sessionIdGenerator: randomUUID,
             enableJsonResponse: json,

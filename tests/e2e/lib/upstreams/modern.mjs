@@ -24,13 +24,14 @@ const LISTS = ['server/discover', 'tools/list', 'prompts/list', 'resources/list'
  * @param response  'auto' (JSON until something has to be said before the result), 'json' or 'sse'
  * @param hints     send ttlMs and cacheScope; without them the SDK's own defaults (0, private) are sent
  * @param ttlMs     lifetime of the lists
+ * @param subscribe    has subscriptions to resources
  * @param keepAliveMs  comment interval on idle streams, 0 for silence
  */
-export async function startModern({ t, response = 'auto', hints = true, ttlMs = 60_000, scope = 'public', keepAliveMs, tls } = {}) {
+export async function startModern({ t, response = 'auto', hints = true, ttlMs = 60_000, scope = 'public', subscribe = true, keepAliveMs, tls } = {}) {
     const world = new World();
     const cacheHints = hints ? Object.fromEntries(LISTS.map((method) => [method, { ttlMs, cacheScope: scope }])) : undefined;
     const build = () => {
-        const server = new McpServer({ name: 'world-v2', version: '1.0.0' }, { capabilities: { resources: { subscribe: true, listChanged: true }, tools: { listChanged: true } }, cacheHints });
+        const server = new McpServer({ name: 'world-v2', version: '1.0.0' }, { capabilities: { resources: { ...(subscribe ? { subscribe } : {}), listChanged: true }, tools: { listChanged: true } }, cacheHints });
         furnish(server, world, { ...bridge, hints });
         return server;
     };
