@@ -370,6 +370,14 @@ void stream_carry_out(struct flow *flow, const struct action *action)
     int64_t now_ms = store_now_ms(flow->shared->trust.store);
     bool is_there = st != NULL && st->client != NULL && st->is_registered;
 
+    /* another credential of the same principal may have begun what he is subscribed to: that it holds says nothing of his */
+    if (is_there && action->kind != ACTION_END && !st->identity.credential.is_anonymous &&
+        !admission_holds(&flow->trust, &st->identity, st->began_ms)) {
+        /* not at once: events may be under way */
+        unregister(st);
+        st->is_given_up = st->call == NULL || st->is_again;
+        is_there = false;
+    }
     switch (action->kind) {
     case ACTION_TELL:
         if (is_there && !st->has_opened)
