@@ -1101,7 +1101,8 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     st->client = downstream_new(req, st, on_client_gone, on_client_drained);
     downstream_watch(st->client);
     announce_wake(flow);
-    if (st->is_listen && st->is_ours)
+    /* of a stranger nothing is known that could change meanwhile, and he takes no room before he is let in */
+    if (st->is_listen && st->is_ours && admission_of_life(&flow->trust, &st->identity, false, plan->now_ms) == ADMISSION_PROVEN)
         watch_early(st, req, plan->message);
     start_upstream(st);
 }
