@@ -309,9 +309,9 @@ static bool may_hear(struct stream *st, const struct action *action, int64_t now
     struct trust *trust = &st->flow->trust;
     uint8_t grant[16];
 
-    /* what the upstream tells him of, and what is his own */
-    if (action->is_covered || (action->is_result && action->tool == NULL))
+    if (action->is_covered)
         return true;
+    /* also of what is his own: another credential of the same principal may call what this one may not */
     if (action->tool != NULL) {
         asked.method = CP_METHOD_TOOLS_CALL;
         asked.name = topic_text_span(action->tool);

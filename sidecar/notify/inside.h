@@ -52,7 +52,7 @@ struct link {
     uint8_t unheard; /* how often in a row he was not seen to be let in when he was to be told */
     bool is_covered, is_result, is_told;
     bool is_pending;         /* to be told as soon as there is a stream */
-    struct topic_text *tool; /* is_result: whose result it was that changed, if everybody is served it; NULL: his own */
+    struct topic_text *tool; /* is_result: whose result it was that changed */
 };
 
 struct subject {

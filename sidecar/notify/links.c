@@ -227,7 +227,7 @@ void link_tell_on(struct link *link, const struct stream *stream, struct actions
 void link_name_tool(struct link *link, const struct result *result)
 {
     topic_text_unref(link->tool);
-    link->tool = result->scope == CP_SCOPE_PUBLIC ? topic_text_ref(result->tool) : NULL;
+    link->tool = topic_text_ref(result->tool);
 }
 
 void link_tell(struct subscribers *s, struct link *link, int64_t now_ms, struct actions *out)
