@@ -80,6 +80,7 @@ struct action {
     bool is_result;          /* it is a tool's result */
     uint8_t subscriber[16];  /* whose link it is */
     struct watch_name name;  /* POLL: of the watch */
+    bool is_shared;          /* POLL: that is a shared name */
 };
 /* Zero-initialise; actions are appended. In order, those of one loop are to be carried out. */
 struct actions {

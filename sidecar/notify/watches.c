@@ -272,12 +272,14 @@ void watch_due(struct subscribers *s, struct watch *watch, int64_t now_ms, struc
 {
     struct action action;
     struct link *link;
+    bool is_shared;
 
     if (watch->is_out) {
         watch_polled(s, watch, POLL_FAILED, now_ms);
         return;
     }
     link = link_of_end(watch->drivers);
+    is_shared = watch->drivers->arm == ARM_SHARED;
     watch->drivers = watch->drivers->next;
     watch->is_out = true;
     watch->is_moved = watch->is_left = false;
@@ -290,6 +292,7 @@ void watch_due(struct subscribers *s, struct watch *watch, int64_t now_ms, struc
         .subject = link->subject->subject,
         .uri = link->subject->text,
         .name = watch->name,
+        .is_shared = is_shared,
     };
     memcpy(action.subscriber, link->subscriber->name, sizeof(action.subscriber));
     if (!actions_add(out, &action))
