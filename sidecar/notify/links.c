@@ -294,6 +294,12 @@ void link_purged(struct subscribers *s, struct link *link, int64_t now_ms, struc
         link_tell(s, link, now_ms, out);
 }
 
+/* He is served what is his own as long as it lasts, whatever everybody else is. */
+static bool is_his_own_good(const struct link *link, int64_t now_ms)
+{
+    return link->arm == ARM_OWN && link->ends[ARM_OWN].watch->good_until_ms > now_ms;
+}
+
 void link_saw(struct subscribers *s, struct end *end, const struct sighting *sighting, int64_t now_ms, struct actions *out)
 {
     struct link *link = link_of_end(end);
@@ -302,6 +308,8 @@ void link_saw(struct subscribers *s, struct end *end, const struct sighting *sig
     const bool was_told = link->is_told;
 
     if (!is_first && sighting->began_ms <= link->began_ms)
+        return;
+    if (end->arm == ARM_SHARED && is_his_own_good(link, now_ms))
         return;
     /* it may be from before what he was told of, and would then make it look new */
     if (was_told && sighting->began_ms < link->told_ms)
