@@ -61,6 +61,7 @@ struct stream {
     bool has_head, has_ids, saw_end;
     bool goes_on_alone; /* it tells of something, and its upstream of nothing: that one may end */
     bool is_registered; /* at the subscribers */
+    bool is_given_up;   /* it is cut with the next look after all of them: events may be under way now */
     struct subscriber_id id;
     struct identity identity;
     struct session session; /* GET: what it negotiated */
@@ -280,8 +281,7 @@ void stream_tell(struct flow *flow, const struct action *action)
         /* he does not read: of a session there is a mark, which he gets when he has read; a listen's client is shown that it missed something */
         st->has_untold = true;
         untold(flow, action);
-        if (st->is_listen)
-            kill_stream(st, false);
+        st->is_given_up = st->is_listen;
         return;
     }
     text->n = 0;
@@ -312,9 +312,9 @@ static bool may_hear(struct stream *st, const struct action *action, int64_t now
     struct trust *trust = &st->flow->trust;
     uint8_t grant[16];
 
-    /* what the upstream tells him of, and what is his own */
-    if (action->is_covered || (action->is_result && action->tool == NULL))
+    if (action->is_covered)
         return true;
+    /* also of what is his own: another credential of the same principal may call what this one may not */
     if (action->tool != NULL) {
         asked.method = CP_METHOD_TOOLS_CALL;
         asked.name = topic_text_span(action->tool);
@@ -373,6 +373,14 @@ void stream_carry_out(struct flow *flow, const struct action *action)
     int64_t now_ms = store_now_ms(flow->shared->trust.store);
     bool is_there = st != NULL && st->client != NULL && st->is_registered;
 
+    /* another credential of the same principal may have begun what he is subscribed to: that it holds says nothing of his */
+    if (is_there && action->kind != ACTION_END && !st->identity.credential.is_anonymous &&
+        !admission_holds(&flow->trust, &st->identity, st->began_ms)) {
+        /* not at once: events may be under way */
+        unregister(st);
+        st->is_given_up = st->call == NULL || st->is_again;
+        is_there = false;
+    }
     switch (action->kind) {
     case ACTION_TELL:
         if (is_there && !st->has_opened)
@@ -1160,7 +1168,8 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     st->client = downstream_new(req, st, on_client_gone, on_client_drained);
     downstream_watch(st->client);
     announce_wake(flow);
-    if (st->is_listen && st->is_ours)
+    /* of a stranger nothing is known that could change meanwhile, and he takes no room before he is let in */
+    if (st->is_listen && st->is_ours && admission_of_life(&flow->trust, &st->identity, false, plan->now_ms) == ADMISSION_PROVEN)
         watch_early(st, req, plan->message);
     start_upstream(st);
 }
@@ -1186,6 +1195,10 @@ void streams_look_after(struct flow *flow, int64_t now_ms)
         l = l->next;
         if (st->client == NULL || !st->has_opened)
             continue;
+        if (st->is_given_up) {
+            kill_stream(st, false);
+            continue;
+        }
         if (st->is_registered && is_over(st, real_s)) {
             withdraw(st);
             continue;
@@ -1216,7 +1229,7 @@ void streams_drain(struct flow *flow)
         if (st->call != NULL && st->phase == PHASE_OPEN)
             coverage_lost(flow, &st->coverage);
         /* what he did not read may hold his result up */
-        kill_stream(st, st->held.n == 0);
+        kill_stream(st, st->held.n == 0 && !st->is_given_up);
     }
 }
 

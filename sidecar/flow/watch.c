@@ -139,6 +139,9 @@ void watch_poll(struct flow *flow, const struct watcher *who, const struct actio
     /* what is everybody's is asked for once for everybody */
     if (q.has_shared && memcmp(action->name.bytes, q.shared.bytes, sizeof(q.shared.bytes)) == 0)
         flight_name_for_everybody(&q.keys, &name);
+    else if (!tells && !action->is_shared)
+        /* his stream may have other headers than the request that subscribed: what it is answered is still what he is to hear of */
+        q.own = action->name;
     switch (refresh_begin(flow, &(struct refresh_order){
                                     .req = q.req,
                                     .wire = &q.wire,

@@ -52,7 +52,7 @@ struct link {
     uint8_t unheard; /* how often in a row he was not seen to be let in when he was to be told */
     bool is_covered, is_result, is_told;
     bool is_pending;         /* to be told as soon as there is a stream */
-    struct topic_text *tool; /* is_result: whose result it was that changed, if everybody is served it; NULL: his own */
+    struct topic_text *tool; /* is_result: whose result it was that changed */
 };
 
 struct subject {
@@ -70,9 +70,10 @@ struct watch {
     struct end *drivers; /* the first is next */
     struct end *others;
     struct tagged *tagged;
-    int64_t began_ms; /* of the last sighting; INT64_MIN: none */
-    int64_t due_ms;   /* of the next poll; NEVER */
-    int64_t doubt_ms; /* what was asked for before does not say how it is */
+    int64_t began_ms;      /* of the last sighting; INT64_MIN: none */
+    int64_t due_ms;        /* of the next poll; NEVER */
+    int64_t good_until_ms; /* what was seen last is served until then, unless it was purged: then 0 */
+    int64_t doubt_ms;      /* what was asked for before does not say how it is */
     uint32_t backoff_ms;
     uint8_t gones; /* streams that were not there, in a row */
     bool is_out;   /* a poll */

@@ -230,7 +230,7 @@ void link_tell_on(struct link *link, const struct stream *stream, struct actions
 void link_name_tool(struct link *link, const struct result *result)
 {
     topic_text_unref(link->tool);
-    link->tool = result->scope == CP_SCOPE_PUBLIC ? topic_text_ref(result->tool) : NULL;
+    link->tool = topic_text_ref(result->tool);
 }
 
 void link_tell(struct subscribers *s, struct link *link, int64_t now_ms, struct actions *out)
@@ -297,6 +297,12 @@ void link_purged(struct subscribers *s, struct link *link, int64_t now_ms, struc
         link_tell(s, link, now_ms, out);
 }
 
+/* He is served what is his own as long as it lasts, whatever everybody else is. */
+static bool is_his_own_good(const struct link *link, int64_t now_ms)
+{
+    return link->arm == ARM_OWN && link->ends[ARM_OWN].watch->good_until_ms > now_ms;
+}
+
 void link_saw(struct subscribers *s, struct end *end, const struct sighting *sighting, int64_t now_ms, struct actions *out)
 {
     struct link *link = link_of_end(end);
@@ -305,6 +311,8 @@ void link_saw(struct subscribers *s, struct end *end, const struct sighting *sig
     const bool was_told = link->is_told;
 
     if (!is_first && sighting->began_ms <= link->began_ms)
+        return;
+    if (end->arm == ARM_SHARED && is_his_own_good(link, now_ms))
         return;
     /* it may be from before what he was told of, and would then make it look new */
     if (was_told && sighting->began_ms < link->told_ms)

@@ -367,8 +367,9 @@ static void on_purged(void *ctx, const struct tagged *tagged)
     if (tagged->is_result) {
         results_purged(visit->subscribers, tagged->owner, visit->now_ms, visit->out);
     } else {
-        const struct watch *watch = tagged->owner;
+        struct watch *watch = tagged->owner;
 
+        watch->good_until_ms = 0;
         ring_purged(visit, watch->drivers);
         ring_purged(visit, watch->others);
     }

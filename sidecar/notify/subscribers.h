@@ -75,11 +75,12 @@ struct action {
     enum cp_method method;   /* of the link: RESOURCES_READ, or the list's */
     uint64_t subject;        /* of the link */
     struct topic_text *uri;  /* one reference; NULL: of a list */
-    struct topic_text *tool; /* TELL of a tool's result that everybody is served: one reference to the tool's name; else NULL */
+    struct topic_text *tool; /* TELL of a tool's result: one reference to the tool's name; else NULL */
     bool is_covered;         /* the upstream said that it tells of it itself */
     bool is_result;          /* it is a tool's result */
     uint8_t subscriber[16];  /* whose link it is */
     struct watch_name name;  /* POLL: of the watch */
+    bool is_shared;          /* POLL: that is a shared name */
 };
 /* Zero-initialise; actions are appended. In order, those of one loop are to be carried out. */
 struct actions {

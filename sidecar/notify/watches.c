@@ -192,6 +192,7 @@ void watch_note(struct subscribers *s, struct watch *watch, const struct sightin
     watch->backoff_ms = 0;
     watch->gones = 0;
     watch->is_moved = true;
+    watch->good_until_ms = fresh_until_ms;
     if (fresh_until_ms != 0)
         watch->due_ms = plus(later(fresh_until_ms, plus(began_ms, s->options.min_poll_ms)),
                              jitter(s, fresh_until_ms > began_ms ? fresh_until_ms - began_ms : 0, JITTER_MAX_MS));
@@ -218,6 +219,7 @@ void watch_doubt(struct subscribers *s, struct watch *watch, int64_t now_ms)
 {
     if (now_ms > watch->doubt_ms)
         watch->doubt_ms = now_ms;
+    watch->good_until_ms = 0;
     heed_doubt(s, watch, now_ms);
     set_timer(s, watch);
 }
@@ -272,12 +274,14 @@ void watch_due(struct subscribers *s, struct watch *watch, int64_t now_ms, struc
 {
     struct action action;
     struct link *link;
+    bool is_shared;
 
     if (watch->is_out) {
         watch_polled(s, watch, POLL_FAILED, now_ms);
         return;
     }
     link = link_of_end(watch->drivers);
+    is_shared = watch->drivers->arm == ARM_SHARED;
     watch->drivers = watch->drivers->next;
     watch->is_out = true;
     watch->is_moved = watch->is_left = false;
@@ -290,6 +294,7 @@ void watch_due(struct subscribers *s, struct watch *watch, int64_t now_ms, struc
         .subject = link->subject->subject,
         .uri = link->subject->text,
         .name = watch->name,
+        .is_shared = is_shared,
     };
     memcpy(action.subscriber, link->subscriber->name, sizeof(action.subscriber));
     if (!actions_add(out, &action))

@@ -1638,7 +1638,7 @@ static struct {
 } subs[SUBS];
 /* of a watch: [URI][0]: shared; [URI][1 + sub]: own */
 static struct {
-    int64_t began_ms, fresh_until_ms;
+    int64_t began_ms, fresh_until_ms, good_until_ms;
     bool is_out, is_hurried, has_tags;
 } watches[URIS][SUBS + 1];
 static uint64_t seed, orders;
@@ -1749,6 +1749,8 @@ static void model_saw(int uri, int watch, int content, int64_t began_ms, int64_t
         is_any = true;
         if ((l->arm != ARM_NONE && began_ms <= l->began_ms) || (l->is_told && began_ms < l->told_ms))
             continue;
+        if (watch == 0 && l->arm == ARM_OWN && watches[uri][1 + i].good_until_ms > now_ms)
+            continue;
         is_change = l->arm != ARM_NONE && content != l->content;
         if (l->arm == ARM_NONE || is_change || began_ms > l->told_ms)
             l->is_told = false;
@@ -1760,7 +1762,7 @@ static void model_saw(int uri, int watch, int content, int64_t began_ms, int64_t
     }
     if (is_any && began_ms >= watches[uri][watch].began_ms) {
         watches[uri][watch].began_ms = began_ms;
-        watches[uri][watch].fresh_until_ms = fresh_until_ms;
+        watches[uri][watch].fresh_until_ms = watches[uri][watch].good_until_ms = fresh_until_ms;
         watches[uri][watch].has_tags = has_tags;
         /* a doubt may be later than what was seen: then it may come sooner */
     }
@@ -1862,7 +1864,7 @@ static void step_subscribe(int sub, int uri, int64_t now_ms)
         l->began_ms = what.began_ms;
         if (l->began_ms >= watches[uri][w].began_ms) {
             watches[uri][w].began_ms = l->began_ms;
-            watches[uri][w].fresh_until_ms = what.fresh_until_ms;
+            watches[uri][w].fresh_until_ms = watches[uri][w].good_until_ms = what.fresh_until_ms;
             watches[uri][w].has_tags = what.subject_count != 0;
         }
     }
@@ -1901,6 +1903,9 @@ static void step_purge(int uri, int64_t now_ms)
         model_set_told(l, now_ms);
         model_tell(i, uri, now_ms);
     }
+    for (int w = 0; w != SUBS + 1; ++w)
+        if (watches[uri][w].has_tags)
+            watches[uri][w].good_until_ms = 0;
     purge(uris[uri], now_ms);
 }
 
@@ -2087,6 +2092,9 @@ static void many_random_steps_are_as_a_naive_model_says(void **state)
                 step_missed(sub, now_ms);
             } else {
                 subscribers_doubt(s, subject_named(uris[uri]), now_ms);
+                for (int w = 0; w != SUBS + 1; ++w)
+                    if (watches[uri][w].has_tags)
+                        watches[uri][w].good_until_ms = 0;
                 for (int w = 0; w <= SUBS; ++w)
                     watches[uri][w].is_hurried = true;
             }
