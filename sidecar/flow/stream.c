@@ -55,7 +55,7 @@ struct stream {
     bool is_ours;    /* subscriptions are kept for it */
     bool has_opened; /* its client has a head and, a listen, its acknowledgement */
     bool is_again;   /* the upstream's stream is another one than the client's answer began with */
-    bool was_probed;
+    enum probed probed;
     bool is_told; /* its client was answered otherwise, and the log knows */
     bool may_tell;
     bool has_head, has_ids, saw_end;
@@ -637,10 +637,10 @@ static bool is_let_in(struct stream *st, bool *ret_gone)
     h2o_req_t *req;
 
     *ret_gone = false;
-    if (admission_of_life(&flow->trust, &st->identity, st->was_probed, now_ms) == ADMISSION_PROVEN)
+    if (admission_of_life(&flow->trust, &st->identity, st->probed == PROBED_WELL, now_ms) == ADMISSION_PROVEN)
         return true;
     /* not when the client has a head already: the upstream's own, which let him in, or there is none to be taken back */
-    if (st->was_probed || !flow->shared->trust.policy->probe || st->identity.has_expired || st->phase == PHASE_ACK ||
+    if (st->probed != PROBED_NOT || !flow->shared->trust.policy->probe || st->identity.has_expired || st->phase == PHASE_ACK ||
         st->has_opened)
         return false;
     message_of(st, &message);
@@ -657,7 +657,6 @@ static bool is_let_in(struct stream *st, bool *ret_gone)
         return false;
     }
     /* no room for a probe: as if there was no answer to it */
-    st->was_probed = true;
     st->client = NULL;
     st->is_told = true;
     *ret_gone = true;
@@ -1072,7 +1071,7 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     st->outcome = plan->outcome;
     st->reason = plan->reason;
     st->is_listen = plan->message != NULL;
-    st->was_probed = plan->was_probed;
+    st->probed = plan->probed;
     st->identity = *plan->id;
     st->has_origin = plan->wire->origin.p != NULL;
     st->origin_allowed = caller_is_allowed_origin(&flow->shared->trust, plan->wire);

@@ -112,7 +112,7 @@ void subscribe_recall(struct flow *flow, h2o_req_t *req, const struct identity *
 /* ---- in a session --------------------------------------------------------------------------------------------------------------- */
 
 enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
-                               const struct caller *caller, bool was_probed, int64_t now_ms)
+                               const struct caller *caller, enum probed probed, int64_t now_ms)
 {
     const struct trust_shared *trust = &flow->shared->trust;
     bool is_subscribe = message->method == CP_METHOD_RESOURCES_SUBSCRIBE, is_here;
@@ -125,18 +125,22 @@ enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct w
         return SUBSCRIBED_UPSTREAM;
     is_here = (caller->session.offers & SESSION_OFFER_SUBSCRIBE) != 0 || cp_policy_result(trust->policy, message->name) != NULL;
     id_of(&caller->id, &subscriber);
-    if (!is_subscribe)
+    subscribe_recall(flow, req, &caller->id, now_ms);
+    if (!is_subscribe) {
         subscribers_unsubscribe(flow->shared->subscribers, subscriber.name,
                                 watch_subject(flow, CP_METHOD_RESOURCES_READ, message->name), now_ms);
+        remember(flow, &caller->id, now_ms);
+    }
     if (!is_here)
         return SUBSCRIBED_UPSTREAM;
-    switch (admission_of_life(&flow->trust, &caller->id, was_probed, now_ms)) {
+    switch (admission_of_life(&flow->trust, &caller->id, probed == PROBED_WELL, now_ms)) {
     case ADMISSION_PROVEN:
         break;
     case ADMISSION_LAPSED:
     case ADMISSION_UNPROVEN:
-        return !was_probed && trust->policy->probe && probe_join(flow, req, wire, message, caller, now_ms) ? SUBSCRIBED_LATER
-                                                                                                           : SUBSCRIBED_UPSTREAM;
+        return probed == PROBED_NOT && trust->policy->probe && probe_join(flow, req, wire, message, caller, now_ms)
+                   ? SUBSCRIBED_LATER
+                   : SUBSCRIBED_UPSTREAM;
     case ADMISSION_EXPIRED:
         return SUBSCRIBED_UPSTREAM;
     }
