@@ -199,8 +199,12 @@ static void forward(struct story *s)
         return;
     }
     plan->completes = m != NULL && offer_is_made(s->flow, m, &s->caller);
-    if (plan->completes && m->method == CP_METHOD_INITIALIZE)
-        subscribe_over(s->flow, &s->caller.id, s->wire.session);
+    if (plan->completes && m->method == CP_METHOD_INITIALIZE && s->wire.session.p != NULL) {
+        struct caller of_old_session;
+
+        caller_identify(&s->flow->trust, s->req, &s->wire, plan->now_ms, &of_old_session.id, &of_old_session.session);
+        subscribe_over(s->flow, &of_old_session.id);
+    }
     plan->stamps = &s->stamps;
     plan->probed = probed_of(s);
     /* what is not understood may be anything, and is relayed as anything */

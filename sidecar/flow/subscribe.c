@@ -165,17 +165,17 @@ void subscribe_noted(struct flow *flow, h2o_req_t *req, const struct identity *i
         remember(flow, id, now_ms);
 }
 
-void subscribe_over(struct flow *flow, const struct identity *id, struct span session_id)
+void subscribe_over(struct flow *flow, const struct identity *id)
 {
-    struct identity of_session = *id;
     struct actions actions = {0};
+    struct cp_key key;
     uint8_t name[16];
 
-    if (flow->shared->subscribers == NULL || session_id.p == NULL)
+    if (flow->shared->subscribers == NULL || !id->has_session)
         return;
-    cp_digest_of(flow->trust.keyer, "session", session_id, of_session.session);
-    of_session.has_session = true;
-    identity_session_name(&of_session, name);
+    if (key_of(flow, id, &key))
+        store_delete(flow->shared->trust.store, &key);
+    identity_session_name(id, name);
     subscribers_end_session(flow->shared->subscribers, name, &actions);
     announce(flow, &actions);
 }

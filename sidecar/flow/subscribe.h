@@ -22,7 +22,7 @@ void subscribe_recall(struct flow *flow, h2o_req_t *req, const struct identity *
 /* The upstream accepted it. req: still open. */
 void subscribe_noted(struct flow *flow, h2o_req_t *req, const struct identity *id, struct span uri, int64_t now_ms);
 
-/* Another session begins, by a request that still names this one. */
-void subscribe_over(struct flow *flow, const struct identity *id, struct span session_id);
+/* Another session begins, by a request whose headers still name this one (caller_identify). */
+void subscribe_over(struct flow *flow, const struct identity *id);
 
 #endif
