@@ -80,8 +80,9 @@ struct stream {
     enum cp_reason reason;
     int status;
     size_t content_bytes, relayed_bytes;
-    size_t backlog;  /* bytes that wait to be read, as of the last write */
-    bool has_untold; /* it was too much */
+    size_t backlog;         /* bytes that wait to be read, as of the last write */
+    bool has_untold;        /* it was too much */
+    struct actions waiting; /* to be told as soon as it can be asked whether he may hear it */
 };
 
 static int64_t now_of(const struct stream *st)
@@ -156,6 +157,7 @@ static void finish(struct stream *st)
     frames_done(&st->frames);
     buf_done(&st->held);
     buf_done(&st->refusal);
+    actions_done(&st->waiting);
     cp_policy_unref(st->policy);
     free(st->body);
     free(st);
@@ -320,14 +322,42 @@ static bool may_hear(struct stream *st, const struct action *action, int64_t now
     return admission_may_hear(trust, &st->identity, grant, now_ms);
 }
 
-static void poll(struct stream *st, const struct action *action, bool tells, int64_t now_ms)
+static bool poll(struct stream *st, const struct action *action, bool tells, int64_t now_ms)
 {
     struct cp_message message;
 
-    watch_poll(
+    return watch_poll(
         st->flow,
         &(struct watcher){.id = &st->id, .stream = st->ref, .req = downstream_req(st->client), .message = message_of(st, &message)},
         action, tells, now_ms);
+}
+
+/* Carried out again by streams_look_after. */
+static void wait_with(struct stream *st, const struct action *action)
+{
+    struct actions *waiting = &st->waiting;
+
+    for (size_t i = 0; i != waiting->count; ++i)
+        if (waiting->items[i].subject == action->subject && waiting->items[i].method == action->method)
+            return;
+    if (waiting->count == waiting->cap) {
+        waiting->cap = waiting->cap != 0 ? waiting->cap * 2 : 4;
+        waiting->items = h2o_mem_realloc(waiting->items, waiting->cap * sizeof(waiting->items[0]));
+    }
+    waiting->items[waiting->count++] = *action;
+    topic_text_ref(action->uri);
+    topic_text_ref(action->tool);
+}
+
+static void tell_waiting(struct stream *st)
+{
+    struct flow *flow = st->flow;
+    struct actions waiting = st->waiting;
+
+    st->waiting = (struct actions){0};
+    for (size_t i = 0; i != waiting.count; ++i)
+        stream_carry_out(flow, &waiting.items[i]);
+    actions_done(&waiting);
 }
 
 /* Whoever had this credential or session is not told anything more. What the upstream goes on to say is its own business. */
@@ -349,8 +379,8 @@ void stream_carry_out(struct flow *flow, const struct action *action)
     case ACTION_TELL:
         if (is_there && !may_hear(st, action, now_ms)) {
             /* of a tool there is no harmless question */
-            if (!action->is_result)
-                poll(st, action, true, now_ms);
+            if (!action->is_result && !poll(st, action, true, now_ms))
+                wait_with(st, action);
         } else {
             stream_tell(flow, action);
         }
@@ -1126,6 +1156,10 @@ void streams_look_after(struct flow *flow, int64_t now_ms)
             continue;
         if (st->is_registered && is_over(st, real_s)) {
             withdraw(st);
+            continue;
+        }
+        if (st->waiting.count != 0) {
+            tell_waiting(st);
             continue;
         }
         if (keepalive_ms != 0 && now_ms - st->last_ms >= keepalive_ms && may_speak(st))

@@ -117,39 +117,42 @@ static void on_polled(void *ctx, bool is_good)
     free(poll);
 }
 
-void watch_poll(struct flow *flow, const struct watcher *who, const struct action *action, bool tells, int64_t now_ms)
+bool watch_poll(struct flow *flow, const struct watcher *who, const struct action *action, bool tells, int64_t now_ms)
 {
     struct poll *poll = h2o_mem_alloc(sizeof(*poll));
     struct question q = {.req = NULL};
     struct flight_name name;
+    bool has_begun;
 
     *poll = (struct poll){.flow = flow, .action = *action, .tells = tells};
     topic_text_ref(action->uri);
     topic_text_ref(action->tool);
     if (!question_make(flow, who->req, who->message, action->method, topic_text_span(action->uri), who->id->name, now_ms, &q)) {
         on_polled(poll, false);
-        return;
+        return true;
     }
     flight_name_of(flow, &q.keys, &q.decision, &q.caller.id, now_ms, &name);
     /* what is everybody's is asked for once for everybody */
     if (q.has_shared && memcmp(action->name.bytes, q.shared.bytes, sizeof(q.shared.bytes)) == 0)
         flight_name_for_everybody(&q.keys, &name);
-    if (!refresh_begin(flow, &(struct refresh_order){
-                                 .req = q.req,
-                                 .wire = &q.wire,
-                                 .message = &q.message,
-                                 .caller = &q.caller,
-                                 .definition = &q.definition,
-                                 .decision = &q.decision,
-                                 .keys = &q.keys,
-                                 .name = name,
-                                 .now_ms = now_ms,
-                                 .own = &q.own,
-                                 .on_polled = on_polled,
-                                 .ctx = poll,
-                             }))
+    has_begun = refresh_begin(flow, &(struct refresh_order){
+                                        .req = q.req,
+                                        .wire = &q.wire,
+                                        .message = &q.message,
+                                        .caller = &q.caller,
+                                        .definition = &q.definition,
+                                        .decision = &q.decision,
+                                        .keys = &q.keys,
+                                        .name = name,
+                                        .now_ms = now_ms,
+                                        .own = &q.own,
+                                        .on_polled = on_polled,
+                                        .ctx = poll,
+                                    });
+    if (!has_begun)
         on_polled(poll, false);
     question_done(&q);
+    return has_begun;
 }
 
 /* ---- what passes ---------------------------------------------------------------------------------------------------------------- */

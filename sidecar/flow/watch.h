@@ -33,8 +33,8 @@ enum watch watch_begin(struct flow *flow, const struct watcher *who, const struc
 uint64_t watch_subject(struct flow *flow, enum cp_method method, struct span uri);
 
 /* Asks the upstream in the watcher's name; what the answer is, its fill reports (watch_saw). tells: once it is answered well, the stream is told (stream.h), whatever it
- * says: he had to be seen to be let in first. */
-void watch_poll(struct flow *flow, const struct watcher *who, const struct action *action, bool tells, int64_t now_ms);
+ * says: he had to be seen to be let in first. False: not now, because there is no room, or the same is being asked already. */
+bool watch_poll(struct flow *flow, const struct watcher *who, const struct action *action, bool tells, int64_t now_ms);
 
 /* An answer that passed, judged. */
 struct seen {
