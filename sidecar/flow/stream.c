@@ -206,6 +206,9 @@ static void write_out(struct stream *st, struct span bytes)
 /* Something of ours may be written now. */
 static bool may_speak(const struct stream *st)
 {
+    /* behind its end there is nothing */
+    if (st->saw_end)
+        return false;
     switch (st->phase) {
     case PHASE_OPEN:
         return frames_is_between(&st->frames);
@@ -483,6 +486,19 @@ static void hear_response(struct stream *st, const struct cp_answer *answer)
         store_raise(st->flow->shared->trust.store, cp_subject_of_principal(&st->identity.principal), STORE_RAISE_HARD);
 }
 
+/* Some servers end a listen so, as the session-based versions did (protocol notes 12, "Ending"). */
+static bool is_cancelled(struct stream *st, const struct cp_answer *answer)
+{
+    struct cp_json_doc *doc = &st->flow->reply_doc;
+    const struct cp_json_node *id;
+
+    if (!st->is_listen || st->phase != PHASE_OPEN || !answer->is_readable || !answer->has_method ||
+        !span_eq(answer->method, span_of(cp_method_text(CP_METHOD_CANCELLED))))
+        return false;
+    id = cp_json_member(doc, cp_json_member(doc, cp_json_root(doc), SPAN("params")), SPAN("requestId"));
+    return id != NULL && span_eq(cp_json_raw(doc, id), st->request_id);
+}
+
 /* The acknowledgement is the first event (2026-07-28 basic/patterns/subscriptions): what comes before it is kept until then. False: it is too much. */
 static bool keep_early(struct stream *st, const struct frame *frame)
 {
@@ -538,6 +554,10 @@ static void on_frame(void *ctx, const struct frame *frame)
         /* its graceful end */
         st->saw_end = true;
         release_early(st);
+        unregister(st);
+    } else if (is_cancelled(st, &answer)) {
+        st->saw_end = true;
+        unregister(st);
     } else if (st->is_listen && st->phase == PHASE_ACK) {
         if (!st->is_again && !keep_early(st, frame))
             write_out(st, frame->raw);
@@ -1084,7 +1104,7 @@ static void begin_get(struct stream *st, h2o_req_t *req, const struct exchange_p
     st->id.is_session = true;
     identity_session_name(plan->id, st->id.name);
     /* what is resumed may be the stream of a call, on which nothing else is to be said */
-    st->may_tell = plan->id->has_session && (resumed.p == NULL || is_own_id(st, resumed));
+    st->may_tell = plan->id->has_session && (resumed.n == 0 || is_own_id(st, resumed));
     if (plan->session != NULL)
         st->session = *plan->session;
 }
