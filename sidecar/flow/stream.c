@@ -55,7 +55,7 @@ struct stream {
     bool is_ours;    /* subscriptions are kept for it */
     bool has_opened; /* its client has a head and, a listen, its acknowledgement */
     bool is_again;   /* the upstream's stream is another one than the client's answer began with */
-    bool was_probed;
+    enum probed probed;
     bool is_told; /* its client was answered otherwise, and the log knows */
     bool may_tell;
     bool has_head, has_ids, saw_end;
@@ -208,6 +208,9 @@ static void write_out(struct stream *st, struct span bytes)
 /* Something of ours may be written now. */
 static bool may_speak(const struct stream *st)
 {
+    /* behind its end there is nothing */
+    if (st->saw_end)
+        return false;
     switch (st->phase) {
     case PHASE_OPEN:
         return frames_is_between(&st->frames);
@@ -491,6 +494,19 @@ static void hear_response(struct stream *st, const struct cp_answer *answer)
         store_raise(st->flow->shared->trust.store, cp_subject_of_principal(&st->identity.principal), STORE_RAISE_HARD);
 }
 
+/* Some servers end a listen so, as the session-based versions did (protocol notes 12, "Ending"). */
+static bool is_cancelled(struct stream *st, const struct cp_answer *answer)
+{
+    struct cp_json_doc *doc = &st->flow->reply_doc;
+    const struct cp_json_node *id;
+
+    if (!st->is_listen || st->phase != PHASE_OPEN || !answer->is_readable || !answer->has_method ||
+        !span_eq(answer->method, span_of(cp_method_text(CP_METHOD_CANCELLED))))
+        return false;
+    id = cp_json_member(doc, cp_json_member(doc, cp_json_root(doc), SPAN("params")), SPAN("requestId"));
+    return id != NULL && span_eq(cp_json_raw(doc, id), st->request_id);
+}
+
 /* The acknowledgement is the first event (2026-07-28 basic/patterns/subscriptions): what comes before it is kept until then. False: it is too much. */
 static bool keep_early(struct stream *st, const struct frame *frame)
 {
@@ -512,6 +528,15 @@ static void release_early(struct stream *st)
 
 static void acknowledge(struct stream *st, const struct frame *frame, const struct cp_answer *ack);
 static bool refuse_events(struct stream *st, const struct cp_answer *answer);
+
+/* The upstream, which told of nothing, has ended; we tell on. */
+static bool goes_on_alone(struct stream *st)
+{
+    if (st->phase != PHASE_OPEN || !st->goes_on_alone)
+        return false;
+    st->phase = PHASE_LOCAL;
+    return true;
+}
 
 static void on_frame(void *ctx, const struct frame *frame)
 {
@@ -543,13 +568,17 @@ static void on_frame(void *ctx, const struct frame *frame)
     if (st->is_listen && answer.is_readable && cp_answer_is_to(&answer, st->request_id)) {
         if (st->phase == PHASE_ACK && refuse_events(st, &answer))
             return;
-        if (st->phase == PHASE_OPEN && st->goes_on_alone && answer.has_result) {
-            st->phase = PHASE_LOCAL;
+        if (goes_on_alone(st))
             return;
-        }
         /* its graceful end */
         st->saw_end = true;
         release_early(st);
+        unregister(st);
+    } else if (is_cancelled(st, &answer)) {
+        if (goes_on_alone(st))
+            return;
+        st->saw_end = true;
+        unregister(st);
     } else if (st->is_listen && st->phase == PHASE_ACK) {
         if (!st->is_again && !keep_early(st, frame))
             write_out(st, frame->raw);
@@ -689,14 +718,14 @@ static bool is_let_in(struct stream *st, bool *ret_gone)
     struct wire_request wire;
     struct cp_message message = {.kind = CP_KIND_REQUEST, .era = CP_ERA_LEGACY};
     struct caller caller;
-    enum admission admission = admission_of_life(&flow->trust, &st->identity, st->was_probed, now_ms);
+    enum admission admission = admission_of_life(&flow->trust, &st->identity, st->probed == PROBED_WELL, now_ms);
     h2o_req_t *req;
 
     *ret_gone = false;
     if (admission == ADMISSION_PROVEN)
         return true;
     /* not when the client has a head already: the upstream's own, which let him in, or there is none to be taken back */
-    if (admission != ADMISSION_LAPSED || st->was_probed || !flow->shared->trust.policy->probe || st->phase == PHASE_ACK ||
+    if (admission != ADMISSION_LAPSED || st->probed != PROBED_NOT || !flow->shared->trust.policy->probe || st->phase == PHASE_ACK ||
         st->has_opened)
         return false;
     message_of(st, &message);
@@ -713,7 +742,6 @@ static bool is_let_in(struct stream *st, bool *ret_gone)
         return false;
     }
     /* no room for a probe: as if there was no answer to it */
-    st->was_probed = true;
     st->client = NULL;
     st->is_told = true;
     *ret_gone = true;
@@ -1122,7 +1150,7 @@ static void begin_get(struct stream *st, h2o_req_t *req, const struct exchange_p
     st->id.is_session = true;
     identity_session_name(plan->id, st->id.name);
     /* what is resumed may be the stream of a call, on which nothing else is to be said */
-    st->may_tell = plan->id->has_session && (resumed.p == NULL || is_own_id(st, resumed));
+    st->may_tell = plan->id->has_session && (resumed.n == 0 || is_own_id(st, resumed));
     if (plan->session != NULL)
         st->session = *plan->session;
 }
@@ -1139,7 +1167,7 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     st->outcome = plan->outcome;
     st->reason = plan->reason;
     st->is_listen = plan->message != NULL;
-    st->was_probed = plan->was_probed;
+    st->probed = plan->probed;
     st->identity = *plan->id;
     st->has_origin = plan->wire->origin.p != NULL;
     st->origin_allowed = caller_is_allowed_origin(&flow->shared->trust, plan->wire);

@@ -783,10 +783,10 @@ void tell_client(struct telling *t)
         }
         settle(t);
     } else {
-        for (size_t i = 0; has_word(t) && i != count; ++i) {
+        for (size_t i = 0; at != t->line->count && i != count; ++i) {
             t->at = at;
             see(t, people[i]);
-            if (i + 1 != count && has_word(t))
+            if (has_word(t))
                 break;
         }
         settle(t);
