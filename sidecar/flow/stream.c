@@ -76,8 +76,8 @@ struct stream {
     struct buf held;      /* what we have to say, and must wait */
     struct actions early; /* a listen's: what is to be told once its acknowledgement is out */
     struct alarm retry;
-    int64_t retry_ms;
-    int64_t began_ms, last_ms; /* last_ms: when something was written */
+    int64_t retry_ms, acked_ms; /* acked_ms: when the upstream acknowledged */
+    int64_t began_ms, last_ms;  /* last_ms: when something was written */
     enum cp_outcome outcome;
     enum cp_reason reason;
     int status;
@@ -589,7 +589,7 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
     bool is_good;
 
     st->phase = PHASE_OPEN;
-    st->retry_ms = 0;
+    st->acked_ms = now_of(st);
     if (!st->is_ours) {
         write_out(st, frame->raw);
         open_stream(st);
@@ -779,6 +779,9 @@ static bool survive(struct stream *st)
     if (!st->is_listen || !st->is_ours || !st->has_opened || st->client == NULL || !st->is_registered ||
         !frames_is_between(&st->frames) || MUTANT("listen-cut-by-loss"))
         return false;
+    /* one that ends all its streams early is not asked for another one, and all that is subscribed to is not told, again and again at once */
+    if (st->phase == PHASE_OPEN && now_of(st) - st->acked_ms >= RETRY_MAX_MS)
+        st->retry_ms = 0;
     st->is_again = true;
     retry_later(st);
     flush(st);
