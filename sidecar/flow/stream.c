@@ -324,6 +324,8 @@ static void poll(struct stream *st, const struct action *action, bool tells, int
 {
     struct cp_message message;
 
+    if (!watch_may_poll(st->flow, action, tells))
+        return;
     watch_poll(
         st->flow,
         &(struct watcher){.id = &st->id, .stream = st->ref, .req = downstream_req(st->client), .message = message_of(st, &message)},

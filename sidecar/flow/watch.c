@@ -8,6 +8,7 @@
 #include "sidecar/flow/lookup.h"
 #include "sidecar/flow/refresh.h"
 #include "sidecar/flow/stream.h"
+#include "sidecar/upstream/budget.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -99,18 +100,35 @@ struct poll {
     bool tells;
 };
 
-static void end_poll(struct poll *poll, enum poll_end how)
+static void settle(struct flow *flow, const struct action *action, bool tells, enum poll_end how)
 {
-    struct flow *flow = poll->flow;
     struct subscribers *subscribers = flow->shared->subscribers;
     int64_t now_ms = store_now_ms(flow->shared->trust.store);
 
-    if (!poll->tells)
-        subscribers_polled(subscribers, &poll->action.name, how, now_ms);
+    if (!tells)
+        subscribers_polled(subscribers, &action->name, how, now_ms);
     else if (how == POLL_SEEN)
-        stream_tell(flow, &poll->action);
+        stream_tell(flow, action);
     else
-        subscribers_unheard(subscribers, poll->action.subscriber, poll->action.subject, poll->action.method, how, now_ms);
+        subscribers_unheard(subscribers, action->subscriber, action->subject, action->method, how, now_ms);
+}
+
+bool watch_may_poll(struct flow *flow, const struct action *action, bool tells)
+{
+    const struct budget_places *polls = flow->shared->polls;
+
+    if (!budget_is_full(polls))
+        return true;
+    /* before a question is made: thousands may wait for a place */
+    settle(flow, action, tells, polls->max != 0 ? POLL_BUSY : POLL_FAILED);
+    return false;
+}
+
+static void end_poll(struct poll *poll, enum poll_end how)
+{
+    struct flow *flow = poll->flow;
+
+    settle(flow, &poll->action, poll->tells, how);
     topic_text_unref(poll->action.uri);
     topic_text_unref(poll->action.tool);
     free(poll);
