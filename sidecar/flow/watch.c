@@ -38,18 +38,20 @@ static bool content_of(struct flow *flow, enum cp_method method, struct span res
 static void take_baseline(struct flow *flow, struct question *q, struct subscription *what, int64_t now_ms)
 {
     struct found found;
-    int64_t left_ms;
 
     if (q->decision.action != CP_ACTION_LOOKUP ||
         !lookup_find(flow, q->req, &q->decision, &q->keys, &q->caller.id, now_ms, &found) || found.entry.is_negative ||
         admission_of(&flow->trust, &q->caller.id, q->keys.grant, &found.entry, false, 0, now_ms) == ADMISSION_UNPROVEN ||
         !content_of(flow, what->method, found.entry.body, &what->content))
         return;
-    left_ms = found.age.remaining_ms > 0 ? found.age.remaining_ms : 0;
     what->has_content = true;
     what->is_shared = found.entry.scope == CP_SCOPE_PUBLIC;
     what->began_ms = found.entry.began_ms;
-    what->fresh_until_ms = now_ms + left_ms;
+    /* the whole lifetime: an entry may end up to a tenth sooner, so that not all end at once, but nobody is asked more often than he said */
+    what->fresh_until_ms =
+        found.age.remaining_ms > 0
+            ? found.entry.stored_at_ms + cp_lifetime_of(&q->decision, found.entry.has_hint, found.entry.hint_ttl_ms)
+            : now_ms;
     what->subjects = found.entry.subjects;
     what->subject_count = found.entry.subject_count;
 }
