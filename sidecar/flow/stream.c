@@ -77,8 +77,8 @@ struct stream {
     struct buf held;      /* what is said when it may be: ours, and what came before the acknowledgement */
     struct actions early; /* a listen's: what is to be told once its acknowledgement is out */
     struct alarm retry;
-    int64_t retry_ms;
-    int64_t began_ms, last_ms; /* last_ms: when something was written */
+    int64_t retry_ms, acked_ms; /* acked_ms: when the upstream acknowledged */
+    int64_t began_ms, last_ms;  /* last_ms: when something was written */
     enum cp_outcome outcome;
     enum cp_reason reason;
     int status;
@@ -330,6 +330,8 @@ static void poll(struct stream *st, const struct action *action, bool tells, int
 {
     struct cp_message message;
 
+    if (!watch_may_poll(st->flow, action, tells))
+        return;
     watch_poll(
         st->flow,
         &(struct watcher){.id = &st->id, .stream = st->ref, .req = downstream_req(st->client), .message = message_of(st, &message)},
@@ -651,7 +653,7 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
     bool is_good;
 
     st->phase = PHASE_OPEN;
-    st->retry_ms = 0;
+    st->acked_ms = now_of(st);
     if (!st->is_ours) {
         write_out(st, frame->raw);
         open_stream(st);
@@ -842,6 +844,9 @@ static bool survive(struct stream *st)
     if (!st->is_listen || !st->is_ours || !st->has_opened || st->client == NULL || !st->is_registered ||
         !frames_is_between(&st->frames) || MUTANT("listen-cut-by-loss"))
         return false;
+    /* one that ends all its streams early is not asked for another one, and all that is subscribed to is not told, again and again at once */
+    if (st->phase == PHASE_OPEN && now_of(st) - st->acked_ms >= RETRY_MAX_MS)
+        st->retry_ms = 0;
     st->is_again = true;
     retry_later(st);
     flush(st);

@@ -8,6 +8,7 @@
 #include "sidecar/flow/lookup.h"
 #include "sidecar/flow/refresh.h"
 #include "sidecar/flow/stream.h"
+#include "sidecar/upstream/budget.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -37,18 +38,20 @@ static bool content_of(struct flow *flow, enum cp_method method, struct span res
 static void take_baseline(struct flow *flow, struct question *q, struct subscription *what, int64_t now_ms)
 {
     struct found found;
-    int64_t left_ms;
 
     if (q->decision.action != CP_ACTION_LOOKUP ||
         !lookup_find(flow, q->req, &q->decision, &q->keys, &q->caller.id, now_ms, &found) || found.entry.is_negative ||
         admission_of(&flow->trust, &q->caller.id, q->keys.grant, &found.entry, false, 0, now_ms) == ADMISSION_UNPROVEN ||
         !content_of(flow, what->method, found.entry.body, &what->content))
         return;
-    left_ms = found.age.remaining_ms > 0 ? found.age.remaining_ms : 0;
     what->has_content = true;
     what->is_shared = found.entry.scope == CP_SCOPE_PUBLIC;
     what->began_ms = found.entry.began_ms;
-    what->fresh_until_ms = now_ms + left_ms;
+    /* the whole lifetime: an entry may end up to a tenth sooner, so that not all end at once, but nobody is asked more often than he said */
+    what->fresh_until_ms =
+        found.age.remaining_ms > 0
+            ? found.entry.stored_at_ms + cp_lifetime_of(&q->decision, found.entry.has_hint, found.entry.hint_ttl_ms)
+            : now_ms;
     what->subjects = found.entry.subjects;
     what->subject_count = found.entry.subject_count;
 }
@@ -99,18 +102,35 @@ struct poll {
     bool tells;
 };
 
-static void end_poll(struct poll *poll, enum poll_end how)
+static void settle(struct flow *flow, const struct action *action, bool tells, enum poll_end how)
 {
-    struct flow *flow = poll->flow;
     struct subscribers *subscribers = flow->shared->subscribers;
     int64_t now_ms = store_now_ms(flow->shared->trust.store);
 
-    if (!poll->tells)
-        subscribers_polled(subscribers, &poll->action.name, how, now_ms);
+    if (!tells)
+        subscribers_polled(subscribers, &action->name, how, now_ms);
     else if (how == POLL_SEEN)
-        stream_tell(flow, &poll->action);
+        stream_tell(flow, action);
     else
-        subscribers_unheard(subscribers, poll->action.subscriber, poll->action.subject, poll->action.method, how, now_ms);
+        subscribers_unheard(subscribers, action->subscriber, action->subject, action->method, how, now_ms);
+}
+
+bool watch_may_poll(struct flow *flow, const struct action *action, bool tells)
+{
+    const struct budget_places *polls = flow->shared->polls;
+
+    if (!budget_is_full(polls))
+        return true;
+    /* before a question is made: thousands may wait for a place */
+    settle(flow, action, tells, polls->max != 0 ? POLL_BUSY : POLL_FAILED);
+    return false;
+}
+
+static void end_poll(struct poll *poll, enum poll_end how)
+{
+    struct flow *flow = poll->flow;
+
+    settle(flow, &poll->action, poll->tells, how);
     topic_text_unref(poll->action.uri);
     topic_text_unref(poll->action.tool);
     free(poll);

@@ -51,6 +51,11 @@ bool budget_enter(struct budget_places *b)
     return true;
 }
 
+bool budget_is_full(const struct budget_places *b)
+{
+    return atomic_load_explicit(&b->taken, RELAXED) >= b->max;
+}
+
 void budget_leave(struct budget_places *b)
 {
     size_t before = atomic_fetch_sub_explicit(&b->taken, 1, RELAXED);

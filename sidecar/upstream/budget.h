@@ -33,5 +33,7 @@ void budget_places_init(struct budget_places *b, size_t max);
 /* True: a place is taken, and given back by budget_leave. */
 bool budget_enter(struct budget_places *b);
 void budget_leave(struct budget_places *b);
+/* Whether it is worth while to try; another thread may be quicker. */
+bool budget_is_full(const struct budget_places *b);
 
 #endif
