@@ -12,6 +12,9 @@
 #define TICK_MS 50
 /* What one tick does at most; the next one goes on. */
 #define DUE_AT_ONCE 256
+/* Of what waits for a place among the polls: in a tick, and when one of them is over. */
+#define GO_ON_TICK 64
+#define GO_ON_SOON 8
 
 /* Tools' results that are remembered because their rule calls them resources. */
 #define RESULTS_MAX 16384
@@ -168,8 +171,14 @@ static void on_tick(h2o_timeout_entry_t *entry)
     if (subscribers != NULL && subscribers_next_due(subscribers) <= now_ms)
         subscribers_due(subscribers, DUE_AT_ONCE, now_ms, &actions);
     announce(flow, &actions);
+    streams_go_on(flow, GO_ON_TICK);
     streams_look_after(flow, now_ms);
     announce_wake(flow);
+}
+
+static void on_go_on(h2o_timeout_entry_t *entry)
+{
+    streams_go_on(H2O_STRUCT_FROM_MEMBER(struct flow, go_on, entry), GO_ON_SOON);
 }
 
 void announce_wake(struct flow *flow)
@@ -183,6 +192,8 @@ void announce_open(struct flow *flow)
     struct board *board = flow->shared->board;
 
     h2o_linklist_init_anchor(&flow->streams);
+    h2o_linklist_init_anchor(&flow->waiting);
+    flow->go_on.cb = on_go_on;
     h2o_timeout_init(flow->ctx->loop, &flow->tick_timeout, TICK_MS);
     flow->tick.cb = on_tick;
     h2o_multithread_register_receiver(flow->ctx->queue, &flow->action_receiver, on_posted);
@@ -204,6 +215,7 @@ void announce_close(struct flow *flow)
     while (!h2o_linklist_is_empty(&flow->action_receiver._messages))
         h2o_evloop_run(flow->ctx->loop, 1);
     h2o_multithread_unregister_receiver(flow->ctx->queue, &flow->action_receiver);
+    h2o_timeout_unlink(&flow->go_on);
     h2o_timeout_unlink(&flow->tick);
     h2o_timeout_dispose(flow->ctx->loop, &flow->tick_timeout);
 }

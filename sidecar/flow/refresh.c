@@ -83,7 +83,7 @@ static bool lead(struct flow *flow, const struct refresh_order *order, struct fl
     return flight_join(flow, NULL, &ask, ret) == FLIGHT_LED;
 }
 
-bool refresh_begin(struct flow *flow, const struct refresh_order *order)
+enum refresh_begun refresh_begin(struct flow *flow, const struct refresh_order *order)
 {
     bool is_poll = order->own != NULL;
     struct budget_places *budget = is_poll ? flow->shared->polls : flow->shared->refreshes;
@@ -107,12 +107,12 @@ bool refresh_begin(struct flow *flow, const struct refresh_order *order)
     int64_t wait_ms;
 
     if (!is_poll && (flight_is_marked(flow, &pause, order->now_ms) || flight_is_marked(flow, &order->name, order->now_ms)))
-        return false;
+        return REFRESH_NOT;
     if (!budget_enter(budget))
-        return false;
+        return REFRESH_FULL;
     if (!lead(flow, order, &plan.flight)) {
         budget_leave(budget);
-        return false;
+        return REFRESH_NOT;
     }
     if (make_body(order->message, &body, &own.id) != 0 ||
         flow_ask_breaker(flow, order->message, order->now_ms, &plan.pass, &wait_ms) == BREAKER_OPEN) {
@@ -120,7 +120,7 @@ bool refresh_begin(struct flow *flow, const struct refresh_order *order)
         if (plan.flight != NULL && flight_close(plan.flight))
             flight_land(plan.flight, flight_outcome_new(FLIGHT_APART));
         budget_leave(budget);
-        return false;
+        return REFRESH_NOT;
     }
     plan.has_pass = true;
     plan.owner = caller_owner(&flow->trust, order->req, &order->caller->id);
@@ -138,5 +138,5 @@ bool refresh_begin(struct flow *flow, const struct refresh_order *order)
         (struct refresh){.flow = flow, .name = order->name, .budget = budget, .on_polled = order->on_polled, .ctx = order->ctx};
     own.ctx = refresh;
     exchange_begin_own(flow, &own);
-    return true;
+    return REFRESH_DONE;
 }

@@ -24,11 +24,15 @@ struct refresh_order {
     int64_t now_ms;
     /* of a poll (watch.h): nobody was given an old answer, somebody wants to know whether there is a new one. It has a budget of its own, and no pause. */
     const struct watch_name *own;
-    void (*on_polled)(void *ctx,
-                      bool is_good); /* once, when true was returned; good: it brought an answer that could be compared */
+    void (*on_polled)(void *ctx, bool is_good); /* once, when it was begun; good: it brought an answer that could be compared */
     void *ctx;
 };
-/* False, and nothing is done, when one is under way, the budget is used up, or the upstream is known to fail. */
-bool refresh_begin(struct flow *flow, const struct refresh_order *order);
+enum refresh_begun {
+    REFRESH_DONE, /* begun */
+    REFRESH_FULL, /* the budget is used up */
+    REFRESH_NOT,  /* one is under way, or the upstream is known to fail */
+};
+/* Nothing is done unless it was begun. */
+enum refresh_begun refresh_begin(struct flow *flow, const struct refresh_order *order);
 
 #endif

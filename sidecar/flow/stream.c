@@ -31,6 +31,8 @@
 #define RETRY_MAX_MS   (30 * 1000)
 /* One round of looking after takes in this many ticks every stream. */
 #define LOOK_EACH_TICKS 20
+/* What was to be asked, and found no place for so long, is not asked any more. */
+#define POLL_WAIT_MAX_MS (60 * 1000)
 
 enum phase {
     PHASE_HEAD,  /* asked */
@@ -307,11 +309,11 @@ static bool may_hear(struct stream *st, const struct action *action, int64_t now
     return admission_may_hear(trust, &st->identity, grant, now_ms);
 }
 
-static void poll(struct stream *st, const struct action *action, bool tells, int64_t now_ms)
+static enum refresh_begun poll(struct stream *st, const struct action *action, bool tells, int64_t now_ms)
 {
     struct cp_message message;
 
-    watch_poll(
+    return watch_poll(
         st->flow,
         &(struct watcher){.id = &st->id, .stream = st->ref, .req = downstream_req(st->client), .message = message_of(st, &message)},
         action, tells, now_ms);
@@ -326,7 +328,8 @@ static void withdraw(struct stream *st)
     kill_stream(st, !st->is_listen);
 }
 
-void stream_carry_out(struct flow *flow, const struct action *action)
+/* What is not DONE is to be tried again. */
+static enum refresh_begun carry_out(struct flow *flow, const struct action *action)
 {
     struct stream *st = find(flow, action->stream.id);
     int64_t now_ms = store_now_ms(flow->shared->trust.store);
@@ -337,21 +340,77 @@ void stream_carry_out(struct flow *flow, const struct action *action)
         if (is_there && !may_hear(st, action, now_ms)) {
             /* of a tool there is no harmless question */
             if (!action->is_result)
-                poll(st, action, true, now_ms);
+                return poll(st, action, true, now_ms);
         } else {
             stream_tell(flow, action);
         }
         break;
     case ACTION_POLL:
         if (is_there)
-            poll(st, action, false, now_ms);
-        else
-            subscribers_polled(flow->shared->subscribers, &action->name, POLL_GONE, now_ms);
+            return poll(st, action, false, now_ms);
+        subscribers_polled(flow->shared->subscribers, &action->name, POLL_GONE, now_ms);
         break;
     case ACTION_END:
         if (st != NULL && st->client != NULL)
             withdraw(st);
         break;
+    }
+    return REFRESH_DONE;
+}
+
+/* ---- what waits for a place among the polls ------------------------------------------------------------------------------------- */
+
+struct waiting {
+    h2o_linklist_t link;
+    int64_t since_ms;
+    struct action action; /* with references of its own */
+};
+
+static void waiting_drop(struct waiting *waiting)
+{
+    h2o_linklist_unlink(&waiting->link);
+    topic_text_unref(waiting->action.uri);
+    topic_text_unref(waiting->action.tool);
+    free(waiting);
+}
+
+void stream_carry_out(struct flow *flow, const struct action *action)
+{
+    struct waiting *waiting;
+
+    if (carry_out(flow, action) == REFRESH_DONE)
+        return;
+    waiting = h2o_mem_alloc(sizeof(*waiting));
+    *waiting = (struct waiting){.since_ms = store_now_ms(flow->shared->trust.store), .action = *action};
+    topic_text_ref(action->uri);
+    topic_text_ref(action->tool);
+    h2o_linklist_insert(&flow->waiting, &waiting->link);
+}
+
+void streams_go_on_soon(struct flow *flow)
+{
+    if (!h2o_linklist_is_empty(&flow->waiting) && !h2o_timeout_is_linked(&flow->go_on))
+        h2o_timeout_link(flow->ctx->loop, &flow->ctx->zero_timeout, &flow->go_on);
+}
+
+void streams_go_on(struct flow *flow, unsigned most)
+{
+    int64_t now_ms = store_now_ms(flow->shared->trust.store);
+
+    for (; most != 0 && !h2o_linklist_is_empty(&flow->waiting); --most) {
+        struct waiting *waiting = H2O_STRUCT_FROM_MEMBER(struct waiting, link, flow->waiting.next);
+        /* by then its watch counts it as failed, and asks again by itself */
+        bool is_late = waiting->action.kind == ACTION_POLL && now_ms - waiting->since_ms >= POLL_WAIT_MAX_MS;
+        enum refresh_begun how = is_late ? REFRESH_DONE : carry_out(flow, &waiting->action);
+
+        if (how == REFRESH_FULL)
+            return;
+        if (how == REFRESH_DONE) {
+            waiting_drop(waiting);
+            continue;
+        }
+        h2o_linklist_unlink(&waiting->link);
+        h2o_linklist_insert(&flow->waiting, &waiting->link);
     }
 }
 
@@ -1094,6 +1153,8 @@ void streams_drain(struct flow *flow)
 
 void streams_stop(struct flow *flow)
 {
+    while (!h2o_linklist_is_empty(&flow->waiting))
+        waiting_drop(H2O_STRUCT_FROM_MEMBER(struct waiting, link, flow->waiting.next));
     while (!h2o_linklist_is_empty(&flow->streams)) {
         struct stream *st = H2O_STRUCT_FROM_MEMBER(struct stream, link, flow->streams.next);
 

@@ -22,10 +22,14 @@ struct stream;
 /* plan->wire is of a GET on the MCP path, or plan->message a listen that was understood. */
 void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan *plan);
 
-/* What notify/subscribers.h wants done with one of this loop's streams; one that is gone is reported. */
+/* What notify/subscribers.h wants done with one of this loop's streams; one that is gone is reported. What finds no place among the polls waits for one. */
 void stream_carry_out(struct flow *flow, const struct action *action);
 /* Writes the action's notification on its stream, whoever its caller is. */
 void stream_tell(struct flow *flow, const struct action *action);
+
+/* What found no place among the polls is tried again: at once with the next turn of the loop, or now, so many at most. */
+void streams_go_on_soon(struct flow *flow);
+void streams_go_on(struct flow *flow, unsigned most);
 
 /* Idle streams get a comment, those whose credential is over end. Once a tick. */
 void streams_look_after(struct flow *flow, int64_t now_ms);

@@ -6,7 +6,6 @@
 #include "sidecar/counts.h"
 #include "sidecar/flow/announce.h"
 #include "sidecar/flow/lookup.h"
-#include "sidecar/flow/refresh.h"
 #include "sidecar/flow/stream.h"
 
 #include <errno.h>
@@ -99,6 +98,13 @@ struct poll {
     bool tells;
 };
 
+static void drop(struct poll *poll)
+{
+    topic_text_unref(poll->action.uri);
+    topic_text_unref(poll->action.tool);
+    free(poll);
+}
+
 static void on_polled(void *ctx, bool is_good)
 {
     struct poll *poll = ctx;
@@ -112,44 +118,51 @@ static void on_polled(void *ctx, bool is_good)
         subscribers_polled(flow->shared->subscribers, &poll->action.name, is_good ? POLL_SEEN : POLL_FAILED,
                            store_now_ms(flow->shared->trust.store));
     }
-    topic_text_unref(poll->action.uri);
-    topic_text_unref(poll->action.tool);
-    free(poll);
+    streams_go_on_soon(flow);
+    drop(poll);
 }
 
-void watch_poll(struct flow *flow, const struct watcher *who, const struct action *action, bool tells, int64_t now_ms)
+enum refresh_begun watch_poll(struct flow *flow, const struct watcher *who, const struct action *action, bool tells, int64_t now_ms)
 {
     struct poll *poll = h2o_mem_alloc(sizeof(*poll));
     struct question q = {.req = NULL};
     struct flight_name name;
+    enum refresh_begun how;
 
     *poll = (struct poll){.flow = flow, .action = *action, .tells = tells};
     topic_text_ref(action->uri);
     topic_text_ref(action->tool);
     if (!question_make(flow, who->req, who->message, action->method, topic_text_span(action->uri), who->id->name, now_ms, &q)) {
         on_polled(poll, false);
-        return;
+        return REFRESH_DONE;
     }
     flight_name_of(flow, &q.keys, &q.decision, &q.caller.id, now_ms, &name);
     /* what is everybody's is asked for once for everybody */
     if (q.has_shared && memcmp(action->name.bytes, q.shared.bytes, sizeof(q.shared.bytes)) == 0)
         flight_name_for_everybody(&q.keys, &name);
-    if (!refresh_begin(flow, &(struct refresh_order){
-                                 .req = q.req,
-                                 .wire = &q.wire,
-                                 .message = &q.message,
-                                 .caller = &q.caller,
-                                 .definition = &q.definition,
-                                 .decision = &q.decision,
-                                 .keys = &q.keys,
-                                 .name = name,
-                                 .now_ms = now_ms,
-                                 .own = &q.own,
-                                 .on_polled = on_polled,
-                                 .ctx = poll,
-                             }))
-        on_polled(poll, false);
+    how = refresh_begin(flow, &(struct refresh_order){
+                                  .req = q.req,
+                                  .wire = &q.wire,
+                                  .message = &q.message,
+                                  .caller = &q.caller,
+                                  .definition = &q.definition,
+                                  .decision = &q.decision,
+                                  .keys = &q.keys,
+                                  .name = name,
+                                  .now_ms = now_ms,
+                                  .own = &q.own,
+                                  .on_polled = on_polled,
+                                  .ctx = poll,
+                              });
     question_done(&q);
+    if (how == REFRESH_DONE)
+        return REFRESH_DONE;
+    if (how == REFRESH_FULL || tells) {
+        drop(poll);
+        return how;
+    }
+    on_polled(poll, false);
+    return REFRESH_DONE;
 }
 
 /* ---- what passes ---------------------------------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #define MCPCACHED_FLOW_WATCH_H
 
 #include "sidecar/flow/question.h"
+#include "sidecar/flow/refresh.h"
 
 /* Who subscribes, and the request by which the upstream knows him. */
 struct watcher {
@@ -33,8 +34,10 @@ enum watch watch_begin(struct flow *flow, const struct watcher *who, const struc
 uint64_t watch_subject(struct flow *flow, enum cp_method method, struct span uri);
 
 /* Asks the upstream in the watcher's name; what the answer is, its fill reports (watch_saw). tells: once it is answered well, the stream is told (stream.h), whatever it
- * says: he had to be seen to be let in first. */
-void watch_poll(struct flow *flow, const struct watcher *who, const struct action *action, bool tells, int64_t now_ms);
+ * says: he had to be seen to be let in first. FULL, and of what tells NOT, too: nothing was done, and it is to be tried again; else it is reported (subscribers.h), or the
+ * stream told, whatever comes of it. */
+enum refresh_begun watch_poll(struct flow *flow, const struct watcher *who, const struct action *action, bool tells,
+                              int64_t now_ms);
 
 /* An answer that passed, judged. */
 struct seen {
