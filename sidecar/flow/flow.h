@@ -67,6 +67,9 @@ struct flow {
     h2o_linklist_t streams, stream_buckets[FLOW_STREAM_BUCKETS];
     h2o_linklist_t waiting; /* what is to be done for streams, and waits for a place among the polls */
     h2o_timeout_entry_t go_on;
+    h2o_linklist_t posted; /* what is to be done for them, by the order in which it came */
+    h2o_timeout_t carry_timeout;
+    h2o_timeout_entry_t carry_on;
     uint64_t last_stream_id;
     h2o_multithread_receiver_t action_receiver;
     h2o_timeout_t tick_timeout;
