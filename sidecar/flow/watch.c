@@ -37,7 +37,7 @@ static bool content_of(struct flow *flow, enum cp_method method, struct span res
 static void take_baseline(struct flow *flow, struct question *q, struct subscription *what, int64_t now_ms)
 {
     struct found found;
-    int64_t left_ms;
+    int64_t left_ms, whole_ms;
 
     if (q->decision.action != CP_ACTION_LOOKUP ||
         !lookup_find(flow, q->req, &q->decision, &q->keys, &q->caller.id, now_ms, &found) || found.entry.is_negative ||
@@ -45,6 +45,10 @@ static void take_baseline(struct flow *flow, struct question *q, struct subscrip
         !content_of(flow, what->method, found.entry.body, &what->content))
         return;
     left_ms = found.age.remaining_ms > 0 ? found.age.remaining_ms : 0;
+    /* an entry's own end is a little early, so that not all end at once; nobody is asked before the lifetime is over */
+    whole_ms = cp_lifetime_of(&q->decision, found.entry.has_hint, found.entry.hint_ttl_ms) - found.age.age_ms;
+    if (left_ms != 0 && whole_ms > left_ms)
+        left_ms = whole_ms;
     what->has_content = true;
     what->is_shared = found.entry.scope == CP_SCOPE_PUBLIC;
     what->began_ms = found.entry.began_ms;
