@@ -13,6 +13,7 @@
 #define MCPCACHED_FLOW_EXCHANGE_H
 
 #include "sidecar/flow/fill.h"
+#include "sidecar/flow/probe.h"
 #include "sidecar/flow/stamps.h"
 #include "sidecar/upstream/breaker.h"
 
@@ -37,7 +38,7 @@ struct exchange_plan {
     uint64_t owner; /* MISS: on whose share the result lies */
     bool is_mcp_path;
     bool is_stream;                  /* counts against the open streams */
-    bool was_probed;                 /* a stream: its caller was asked about already, whatever came of it */
+    enum probed probed;              /* a stream: what came of asking about its caller */
     const struct session *session;   /* of a GET: what its session negotiated */
     bool completes;                  /* the reply says what the server can tell of, and is completed (offer.h) */
     bool subscribes;                 /* resources/subscribe: when it is accepted, it is noted here */

@@ -80,6 +80,7 @@ static void on_asked(void *ctx, struct span uri)
     if (r->asked_count++ >= LISTENING_URIS_MAX)
         return;
     is_covered = is_granted(r, uri);
+    r->is_any |= is_covered;
     if (r->fn(r->ctx, TOPIC_RESOURCE, CP_METHOD_RESOURCES_READ, uri, is_covered) && !is_covered)
         add_uri(r->l, uri);
 }
@@ -106,6 +107,8 @@ bool listening_begin(struct listening *l, struct flow *flow, const struct cp_mes
     l->lists.resources = ask_list(&r, TOPIC_RESOURCES_LIST, CP_METHOD_RESOURCES_LIST, asked.resources, granted.resources);
     l->lists.resources |= ask_list(&r, TOPIC_RESOURCES_LIST, CP_METHOD_RESOURCE_TEMPLATES_LIST, asked.resources, granted.resources);
     free(r.granted);
+    l->they_tell = (granted.tools && asked.tools) || (granted.prompts && asked.prompts) || (granted.resources && asked.resources) ||
+                   granted.has_others || r.is_any;
     return ack != NULL || listening_adds(l);
 }
 

@@ -16,6 +16,7 @@ struct listening {
     struct cp_listen lists;
     struct span *uris; /* owned, and so are their bytes */
     size_t uri_count;
+    bool they_tell; /* the upstream grants something of what was asked, or of what nobody here knows */
 };
 void listening_done(struct listening *l);
 

@@ -149,26 +149,36 @@ void coverage_done(struct coverage *coverage)
     free(coverage->uris);
 }
 
-void coverage_lost(struct flow *flow, const struct coverage *coverage)
+static void raise_coverage(struct flow *flow, const struct coverage *coverage, enum store_raise how)
 {
     struct store *store = flow->shared->trust.store;
     struct cp_keyer *keyer = flow->trust.keyer;
 
-    if (MUTANT("losses-ignored"))
-        return;
     if (coverage->tools)
-        purge_list(store, keyer, CP_METHOD_TOOLS_LIST, STORE_RAISE_SOFT);
+        purge_list(store, keyer, CP_METHOD_TOOLS_LIST, how);
     if (coverage->prompts)
-        purge_list(store, keyer, CP_METHOD_PROMPTS_LIST, STORE_RAISE_SOFT);
+        purge_list(store, keyer, CP_METHOD_PROMPTS_LIST, how);
     if (coverage->resources) {
-        purge_list(store, keyer, CP_METHOD_RESOURCES_LIST, STORE_RAISE_SOFT);
-        purge_list(store, keyer, CP_METHOD_RESOURCE_TEMPLATES_LIST, STORE_RAISE_SOFT);
+        purge_list(store, keyer, CP_METHOD_RESOURCES_LIST, how);
+        purge_list(store, keyer, CP_METHOD_RESOURCE_TEMPLATES_LIST, how);
     }
     if (coverage->reads)
-        purge_reads(store, keyer, STORE_RAISE_SOFT);
+        purge_reads(store, keyer, how);
     for (size_t i = 0; i != coverage->uri_count; ++i)
-        store_raise(store, coverage->uris[i], STORE_RAISE_SOFT);
+        store_raise(store, coverage->uris[i], how);
     if (coverage->uri_count != 0)
-        store_raise(store, purge_subject_of_many(keyer), STORE_RAISE_SOFT);
+        store_raise(store, purge_subject_of_many(keyer), how);
+}
+
+void coverage_lost(struct flow *flow, const struct coverage *coverage)
+{
+    if (MUTANT("losses-ignored"))
+        return;
+    raise_coverage(flow, coverage, STORE_RAISE_SOFT);
     counts_add(COUNT_STREAM_LOST);
+}
+
+void coverage_missed(struct flow *flow, const struct coverage *coverage)
+{
+    raise_coverage(flow, coverage, STORE_RAISE_HARD);
 }

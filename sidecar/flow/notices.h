@@ -20,5 +20,7 @@ void coverage_of_listen(struct flow *flow, const struct cp_message *message, str
 void coverage_done(struct coverage *coverage);
 /* What it covered is stale from now on. */
 void coverage_lost(struct flow *flow, const struct coverage *coverage);
+/* The client is told now that it may have changed: whoever reads again gets nothing from before. */
+void coverage_missed(struct flow *flow, const struct coverage *coverage);
 
 #endif

@@ -9,6 +9,13 @@
 #include "sidecar/flow/flow.h"
 #include "sidecar/trust/caller.h"
 
+/* What came of asking about a caller for a request of his. */
+enum probed {
+    PROBED_NOT,
+    PROBED_WELL,
+    PROBED_BADLY, /* refused, or not answered, or there was no room */
+};
+
 /* Which probes are under way, and which loops want to hear of them. */
 struct probe_registry;
 struct probe_registry *probe_registry_new(void);

@@ -164,6 +164,20 @@ static void refuse_unless_cached(struct story *s)
                                     .reason = CP_REASON_ONLY_IF_CACHED});
 }
 
+static enum probed probed_of(const struct story *s)
+{
+    switch (s->telling->how) {
+    case TELLING_PROBED_WELL:
+        return PROBED_WELL;
+    case TELLING_PROBED_BADLY:
+        return PROBED_BADLY;
+    case TELLING_FIRST:
+    case TELLING_LANDED:
+        break;
+    }
+    return PROBED_NOT;
+}
+
 /* ---- ways upstream ------------------------------------------------------------------------------------------------------------- */
 
 /* Forwards, unless it would be one stream too many. */
@@ -185,10 +199,14 @@ static void forward(struct story *s)
         return;
     }
     plan->completes = m != NULL && offer_is_made(s->flow, m, &s->caller);
-    if (plan->completes && m->method == CP_METHOD_INITIALIZE)
-        subscribe_over(s->flow, &s->caller.id, s->wire.session);
+    if (plan->completes && m->method == CP_METHOD_INITIALIZE && s->wire.session.p != NULL) {
+        struct caller of_old_session;
+
+        caller_identify(&s->flow->trust, s->req, &s->wire, plan->now_ms, &of_old_session.id, &of_old_session.session);
+        subscribe_over(s->flow, &of_old_session.id);
+    }
     plan->stamps = &s->stamps;
-    plan->was_probed = s->telling->how == TELLING_PROBED_WELL || s->telling->how == TELLING_PROBED_BADLY;
+    plan->probed = probed_of(s);
     /* what is not understood may be anything, and is relayed as anything */
     if (plan->is_stream && (m == NULL || (s->caller.facts.body_is_plain && !m->is_malformed)))
         stream_begin(s->flow, s->req, plan);
@@ -485,7 +503,7 @@ static bool is_cancelled_here(struct story *s)
 /* Subscribing and taking back, in a session. False: the upstream is to answer. */
 static bool is_subscribed_here(struct story *s)
 {
-    switch (subscribe_here(s->flow, s->req, &s->wire, &s->message, &s->caller, s->telling->how != TELLING_FIRST, s->plan.now_ms)) {
+    switch (subscribe_here(s->flow, s->req, &s->wire, &s->message, &s->caller, probed_of(s), s->plan.now_ms)) {
     case SUBSCRIBED_UPSTREAM:
         s->plan.subscribes = s->flow->shared->subscribers != NULL && s->message.method == CP_METHOD_RESOURCES_SUBSCRIBE &&
                              s->message.kind == CP_KIND_REQUEST && s->message.era == CP_ERA_LEGACY && s->caller.id.has_session &&

@@ -55,10 +55,11 @@ struct stream {
     bool is_ours;    /* subscriptions are kept for it */
     bool has_opened; /* its client has a head and, a listen, its acknowledgement */
     bool is_again;   /* the upstream's stream is another one than the client's answer began with */
-    bool was_probed;
+    enum probed probed;
     bool is_told; /* its client was answered otherwise, and the log knows */
     bool may_tell;
     bool has_head, has_ids, saw_end;
+    bool goes_on_alone; /* it tells of something, and its upstream of nothing: that one may end */
     bool is_registered; /* at the subscribers */
     bool is_given_up;   /* it is cut with the next look after all of them: events may be under way now */
     struct subscriber_id id;
@@ -73,7 +74,7 @@ struct stream {
     struct stamps stamps;
     struct frames frames;
     struct buf refusal;   /* HELD */
-    struct buf held;      /* what we have to say, and must wait */
+    struct buf held;      /* what is said when it may be: ours, and what came before the acknowledgement */
     struct actions early; /* a listen's: what is to be told once its acknowledgement is out */
     struct alarm retry;
     int64_t retry_ms, acked_ms; /* acked_ms: when the upstream acknowledged */
@@ -82,7 +83,8 @@ struct stream {
     enum cp_reason reason;
     int status;
     size_t content_bytes, relayed_bytes;
-    size_t unsent_bytes; /* since everything was sent, at most */
+    size_t backlog;  /* bytes that wait to be read, as of the last write */
+    bool has_untold; /* it was too much */
 };
 
 static int64_t now_of(const struct stream *st)
@@ -199,14 +201,16 @@ static void write_out(struct stream *st, struct span bytes)
         return;
     st->relayed_bytes += bytes.n;
     st->last_ms = now_of(st);
-    st->unsent_bytes = downstream_write(st->client, bytes);
-    if (st->unsent_bytes > BACKLOG_MAX && st->call != NULL)
+    if ((st->backlog = downstream_write(st->client, bytes)) > BACKLOG_MAX && st->call != NULL)
         upstream_call_pause(st->call);
 }
 
 /* Something of ours may be written now. */
 static bool may_speak(const struct stream *st)
 {
+    /* behind its end there is nothing */
+    if (st->saw_end)
+        return false;
     switch (st->phase) {
     case PHASE_OPEN:
         return frames_is_between(&st->frames);
@@ -217,8 +221,9 @@ static bool may_speak(const struct stream *st)
         return true;
     case PHASE_HEAD:
         return st->is_again;
-    case PHASE_RELAY:
     case PHASE_HELD:
+        return st->is_again;
+    case PHASE_RELAY:
         return false;
     }
     return false;
@@ -226,7 +231,7 @@ static bool may_speak(const struct stream *st)
 
 static void flush(struct stream *st)
 {
-    if (st->held.n == 0 || !may_speak(st) || st->unsent_bytes > BACKLOG_MAX)
+    if (st->held.n == 0 || !may_speak(st) || st->backlog > BACKLOG_MAX)
         return;
     write_out(st, buf_span(&st->held));
     st->held.n = 0;
@@ -275,10 +280,11 @@ void stream_tell(struct flow *flow, const struct action *action)
         untold(flow, action);
         return;
     }
-    if (st->held.n > BACKLOG_MAX) {
-        /* he does not read: a listen knows by its end that something is missing, a session by the next stream */
+    if (st->held.n > BACKLOG_MAX || st->backlog > BACKLOG_MAX) {
+        /* he does not read: of a session there is a mark, which he gets when he has read; a listen's client is shown that it missed something */
+        st->has_untold = true;
         untold(flow, action);
-        st->is_given_up = st->is_listen || st->call == NULL;
+        st->is_given_up = st->is_listen;
         return;
     }
     text->n = 0;
@@ -490,8 +496,49 @@ static void hear_response(struct stream *st, const struct cp_answer *answer)
         store_raise(st->flow->shared->trust.store, cp_subject_of_principal(&st->identity.principal), STORE_RAISE_HARD);
 }
 
+/* Some servers end a listen so, as the session-based versions did (protocol notes 12, "Ending"). */
+static bool is_cancelled(struct stream *st, const struct cp_answer *answer)
+{
+    struct cp_json_doc *doc = &st->flow->reply_doc;
+    const struct cp_json_node *id;
+
+    if (!st->is_listen || st->phase != PHASE_OPEN || !answer->is_readable || !answer->has_method ||
+        !span_eq(answer->method, span_of(cp_method_text(CP_METHOD_CANCELLED))))
+        return false;
+    id = cp_json_member(doc, cp_json_member(doc, cp_json_root(doc), SPAN("params")), SPAN("requestId"));
+    return id != NULL && span_eq(cp_json_raw(doc, id), st->request_id);
+}
+
+/* The acknowledgement is the first event (2026-07-28 basic/patterns/subscriptions): what comes before it is kept until then. False: it is too much. */
+static bool keep_early(struct stream *st, const struct frame *frame)
+{
+    if (!st->is_ours || st->held.n + frame->raw.n > BACKLOG_MAX)
+        return false;
+    if (buf_add_span(&st->held, frame->raw) != 0)
+        h2o_fatal("no memory");
+    return true;
+}
+
+/* There will be no acknowledgement. */
+static void release_early(struct stream *st)
+{
+    if (st->phase != PHASE_ACK || st->is_again)
+        return;
+    write_out(st, buf_span(&st->held));
+    st->held.n = 0;
+}
+
 static void acknowledge(struct stream *st, const struct frame *frame, const struct cp_answer *ack);
 static bool refuse_events(struct stream *st, const struct cp_answer *answer);
+
+/* The upstream, which told of nothing, has ended; we tell on. */
+static bool goes_on_alone(struct stream *st)
+{
+    if (st->phase != PHASE_OPEN || !st->goes_on_alone)
+        return false;
+    st->phase = PHASE_LOCAL;
+    return true;
+}
 
 static void on_frame(void *ctx, const struct frame *frame)
 {
@@ -501,29 +548,42 @@ static void on_frame(void *ctx, const struct frame *frame)
 
     if (st->client == NULL || st->phase == PHASE_LOCAL)
         return;
+    st->has_ids |= frame->id.n != 0;
     if (frame->is_piece || !frame->has_data || !frame->is_message || frame->data.n == 0) {
-        if (!st->is_again)
+        if (!st->is_again || st->phase == PHASE_OPEN)
             write_out(st, frame->raw);
         if (frame->id.p != NULL && !frame->is_piece)
             remember_id(st, frame->id);
         flush(st);
         return;
     }
-    st->has_ids |= frame->id.n != 0;
     /* heard before it is relayed: what the client does next may depend on what was learned */
     notices_hear(flow, frame->data, st->is_registered ? st->id.name : NULL);
     cp_answer_parse(&answer, &flow->reply_doc, frame->data);
     hear_response(st, &answer);
-    if (st->phase == PHASE_ACK && st->is_listen && cp_listen_is_ack(&answer)) {
-        acknowledge(st, frame, &answer);
+    if (st->is_listen && cp_listen_is_ack(&answer) && (st->phase == PHASE_ACK || st->is_ours)) {
+        /* one is enough */
+        if (st->phase == PHASE_ACK)
+            acknowledge(st, frame, &answer);
         return;
     }
     if (st->is_listen && answer.is_readable && cp_answer_is_to(&answer, st->request_id)) {
         if (st->phase == PHASE_ACK && refuse_events(st, &answer))
             return;
+        if (goes_on_alone(st))
+            return;
         /* its graceful end */
         st->saw_end = true;
-    } else if (st->is_listen && st->phase == PHASE_ACK && st->is_again) {
+        release_early(st);
+        unregister(st);
+    } else if (is_cancelled(st, &answer)) {
+        if (goes_on_alone(st))
+            return;
+        st->saw_end = true;
+        unregister(st);
+    } else if (st->is_listen && st->phase == PHASE_ACK) {
+        if (!st->is_again && !keep_early(st, frame))
+            write_out(st, frame->raw);
         return;
     }
     if (frame->id.p != NULL)
@@ -564,11 +624,13 @@ static void watch_early(struct stream *st, h2o_req_t *req, const struct cp_messa
         listening_begin(&st->listening, st->flow, message, NULL, watch_one, &b);
 }
 
-/* The upstream's stream was lost and is found again: by what that one covered, not by what this one does. */
+/* While there was no upstream stream nobody told of what it covered. */
 static void tell_missed(struct stream *st)
 {
     struct actions actions = {0};
 
+    /* also what was fetched meanwhile: it may have changed again */
+    coverage_missed(st->flow, &st->coverage);
     subscribers_missed(st->flow->shared->subscribers, st->id.name, now_of(st), &actions);
     announce(st->flow, &actions);
 }
@@ -600,6 +662,7 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
     if (st->is_again)
         tell_missed(st);
     is_good = begin_listening(st, ack);
+    st->goes_on_alone = is_good && listening_adds(&st->listening) && !st->listening.they_tell;
     if (st->is_again) {
         flush(st);
         return;
@@ -657,14 +720,14 @@ static bool is_let_in(struct stream *st, bool *ret_gone)
     struct wire_request wire;
     struct cp_message message = {.kind = CP_KIND_REQUEST, .era = CP_ERA_LEGACY};
     struct caller caller;
-    enum admission admission = admission_of_life(&flow->trust, &st->identity, st->was_probed, now_ms);
+    enum admission admission = admission_of_life(&flow->trust, &st->identity, st->probed == PROBED_WELL, now_ms);
     h2o_req_t *req;
 
     *ret_gone = false;
     if (admission == ADMISSION_PROVEN)
         return true;
     /* not when the client has a head already: the upstream's own, which let him in, or there is none to be taken back */
-    if (admission != ADMISSION_LAPSED || st->was_probed || !flow->shared->trust.policy->probe || st->phase == PHASE_ACK ||
+    if (admission != ADMISSION_LAPSED || st->probed != PROBED_NOT || !flow->shared->trust.policy->probe || st->phase == PHASE_ACK ||
         st->has_opened)
         return false;
     message_of(st, &message);
@@ -681,7 +744,6 @@ static bool is_let_in(struct stream *st, bool *ret_gone)
         return false;
     }
     /* no room for a probe: as if there was no answer to it */
-    st->was_probed = true;
     st->client = NULL;
     st->is_told = true;
     *ret_gone = true;
@@ -711,7 +773,7 @@ static bool listen_locally(struct stream *st)
     if (!was_open) {
         if (st->phase != PHASE_ACK)
             start_local(st);
-        text->n = 0;
+        text->n = st->held.n = 0;
         if (cp_tell_ack(&st->listening.lists, st->listening.uris, st->listening.uri_count, st->request_id, text) != 0 ||
             frame_add(&st->held, buf_span(text)) != 0)
             h2o_fatal("no memory");
@@ -769,6 +831,7 @@ static void retry_later(struct stream *st)
     int64_t wait_ms = st->retry_ms != 0 ? st->retry_ms : RETRY_FIRST_MS;
 
     st->phase = PHASE_RETRY;
+    buf_done(&st->refusal);
     st->retry_ms = wait_ms * 2 < RETRY_MAX_MS ? wait_ms * 2 : RETRY_MAX_MS;
     frames_done(&st->frames);
     st->frames = (struct frames){0};
@@ -817,6 +880,9 @@ static void on_head_again(struct stream *st, const struct wire_reply_facts *fact
         st->status = 200;
         if (!listen_locally(st))
             kill_stream(st, false);
+    } else if (facts->reply.is_json && !facts->reply.is_encoded) {
+        st->status = 200;
+        st->phase = PHASE_HELD;
     } else {
         st->status = 200;
         cancel(st);
@@ -902,15 +968,26 @@ static void on_body(void *data, struct span bytes)
     case PHASE_HELD:
         if (buf_add_span(&st->refusal, bytes) != 0)
             h2o_fatal("no memory");
-        if (st->refusal.n > REFUSAL_MAX)
+        if (st->refusal.n <= REFUSAL_MAX)
+            break;
+        if (st->is_again) {
+            cancel(st);
+            retry_later(st);
+        } else {
             release(st, st->content_bytes);
+        }
         break;
     case PHASE_ACK:
     case PHASE_OPEN:
         if (frames_feed(&st->frames, bytes, on_frame, st) != 0)
             h2o_fatal("no memory");
-        if (st->phase == PHASE_LOCAL)
+        if (st->phase == PHASE_LOCAL) {
+            cancel(st);
             frames_done(&st->frames);
+            flush(st);
+        }
+        /* a large event that ended is over only now */
+        flush(st);
         break;
     case PHASE_HEAD:
     case PHASE_LOCAL:
@@ -966,6 +1043,14 @@ static void on_end(void *data, enum upstream_end how)
     }
     if (st->phase == PHASE_HELD && is_whole && do_without(st) && listen_locally(st))
         return;
+    if (st->phase == PHASE_HELD && st->is_again) {
+        if (!is_whole || !do_without(st)) {
+            retry_later(st);
+            return;
+        }
+        kill_stream(st, false);
+        return;
+    }
     if (st->phase == PHASE_HELD && is_whole)
         release(st, st->refusal.n);
     if (st->phase == PHASE_OPEN || st->phase == PHASE_ACK || st->phase == PHASE_HEAD) {
@@ -975,6 +1060,7 @@ static void on_end(void *data, enum upstream_end how)
             coverage_lost(st->flow, &st->coverage);
         if (!st->saw_end && survive(st))
             return;
+        release_early(st);
         write_out(st, frames_rest(&st->frames));
     }
     end_client(st, is_whole && !(st->is_again && !st->saw_end));
@@ -998,12 +1084,20 @@ static void on_client_drained(void *owner)
 {
     struct stream *st = owner;
 
-    st->unsent_bytes = 0;
+    st->backlog = 0;
     flush(st);
     if (st->held.n == 0)
         buf_done(&st->held);
-    if (st->call != NULL && st->unsent_bytes <= BACKLOG_MAX)
+    if (st->call != NULL && st->backlog <= BACKLOG_MAX)
         upstream_call_resume(st->call);
+    if (st->has_untold && st->is_registered && st->held.n == 0) {
+        struct actions actions = {0};
+
+        /* as if it was opened now: what is marked is told */
+        st->has_untold = false;
+        st->is_registered = subscribers_open(st->flow->shared->subscribers, &st->id, st->ref, st->may_tell, now_of(st), &actions);
+        announce(st->flow, &actions);
+    }
 }
 
 /* The upstream asked, with the head that the client's request has. */
@@ -1060,7 +1154,7 @@ static void begin_get(struct stream *st, h2o_req_t *req, const struct exchange_p
     st->id.is_session = true;
     identity_session_name(plan->id, st->id.name);
     /* what is resumed may be the stream of a call, on which nothing else is to be said */
-    st->may_tell = plan->id->has_session && (resumed.p == NULL || is_own_id(st, resumed));
+    st->may_tell = plan->id->has_session && (resumed.n == 0 || is_own_id(st, resumed));
     if (plan->session != NULL)
         st->session = *plan->session;
 }
@@ -1077,7 +1171,7 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     st->outcome = plan->outcome;
     st->reason = plan->reason;
     st->is_listen = plan->message != NULL;
-    st->was_probed = plan->was_probed;
+    st->probed = plan->probed;
     st->identity = *plan->id;
     st->has_origin = plan->wire->origin.p != NULL;
     st->origin_allowed = caller_is_allowed_origin(&flow->shared->trust, plan->wire);
@@ -1141,7 +1235,7 @@ void streams_look_after(struct flow *flow, int64_t now_ms)
             withdraw(st);
             continue;
         }
-        if (keepalive_ms != 0 && now_ms - st->last_ms >= keepalive_ms && may_speak(st) && st->unsent_bytes <= BACKLOG_MAX)
+        if (keepalive_ms != 0 && now_ms - st->last_ms >= keepalive_ms && may_speak(st) && st->backlog <= BACKLOG_MAX)
             write_out(st, SPAN(":\n\n"));
     }
 }

@@ -123,7 +123,7 @@ static void take_back(struct flow *flow, h2o_req_t *req, const struct identity *
 /* ---- in a session --------------------------------------------------------------------------------------------------------------- */
 
 enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
-                               const struct caller *caller, bool was_probed, int64_t now_ms)
+                               const struct caller *caller, enum probed probed, int64_t now_ms)
 {
     const struct trust_shared *trust = &flow->shared->trust;
     bool is_subscribe = message->method == CP_METHOD_RESOURCES_SUBSCRIBE, is_here;
@@ -139,12 +139,13 @@ enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct w
         take_back(flow, req, &caller->id, message->name, now_ms);
     if (!is_here)
         return SUBSCRIBED_UPSTREAM;
-    switch (admission_of_life(&flow->trust, &caller->id, was_probed, now_ms)) {
+    switch (admission_of_life(&flow->trust, &caller->id, probed == PROBED_WELL, now_ms)) {
     case ADMISSION_PROVEN:
         break;
     case ADMISSION_LAPSED:
-        return !was_probed && trust->policy->probe && probe_join(flow, req, wire, message, caller, now_ms) ? SUBSCRIBED_LATER
-                                                                                                           : SUBSCRIBED_UPSTREAM;
+        return probed == PROBED_NOT && trust->policy->probe && probe_join(flow, req, wire, message, caller, now_ms)
+                   ? SUBSCRIBED_LATER
+                   : SUBSCRIBED_UPSTREAM;
     case ADMISSION_UNPROVEN:
     case ADMISSION_EXPIRED:
         return SUBSCRIBED_UPSTREAM;
@@ -171,18 +172,18 @@ void subscribe_noted(struct flow *flow, h2o_req_t *req, const struct identity *i
         remember(flow, id, now_ms);
 }
 
-void subscribe_over(struct flow *flow, const struct identity *id, struct span session_id)
+void subscribe_over(struct flow *flow, const struct identity *id)
 {
-    struct identity of_session = *id;
     struct actions actions = {0};
+    struct cp_key key;
     uint8_t name[16];
 
     /* not by whoever has the session's id and claims to be its owner */
-    if (flow->shared->subscribers == NULL || session_id.p == NULL || id->epochs[0] == 0)
+    if (flow->shared->subscribers == NULL || !id->has_session || id->epochs[0] == 0)
         return;
-    cp_digest_of(flow->trust.keyer, "session", session_id, of_session.session);
-    of_session.has_session = true;
-    identity_session_name(&of_session, name);
+    if (key_of(flow, id, &key))
+        store_delete(flow->shared->trust.store, &key);
+    identity_session_name(id, name);
     subscribers_end_session(flow->shared->subscribers, name, &actions);
     announce(flow, &actions);
 }

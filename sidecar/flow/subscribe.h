@@ -3,7 +3,7 @@
 #ifndef MCPCACHED_FLOW_SUBSCRIBE_H
 #define MCPCACHED_FLOW_SUBSCRIBE_H
 
-#include "sidecar/flow/flow.h"
+#include "sidecar/flow/probe.h"
 #include "sidecar/trust/caller.h"
 
 enum subscribed {
@@ -13,7 +13,7 @@ enum subscribed {
     SUBSCRIBED_LATER,    /* the request was taken: its story is told again when it is known whether its caller is let in */
 };
 enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct wire_request *wire, const struct cp_message *message,
-                               const struct caller *caller, bool was_probed, int64_t now_ms);
+                               const struct caller *caller, enum probed probed, int64_t now_ms);
 
 /* What the session is subscribed to lies in the store, too: it outlives a restart, as the session does. Called before anything is kept for it in this process; req: any of
  * its requests, open. */
@@ -22,7 +22,7 @@ void subscribe_recall(struct flow *flow, h2o_req_t *req, const struct identity *
 /* The upstream accepted it. req: still open. */
 void subscribe_noted(struct flow *flow, h2o_req_t *req, const struct identity *id, struct span uri, int64_t now_ms);
 
-/* Another session begins, by a request that still names this one. */
-void subscribe_over(struct flow *flow, const struct identity *id, struct span session_id);
+/* Another session begins, by a request whose headers still name this one (caller_identify). */
+void subscribe_over(struct flow *flow, const struct identity *id);
 
 #endif

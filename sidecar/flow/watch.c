@@ -284,6 +284,8 @@ bool watch_saw(struct flow *flow, const struct seen *seen, int64_t now_ms)
     if (keys->has_public && (seen->result.p != NULL ? seen->is_everybodys : seen->is_gone_for_all)) {
         sighting.name = shared;
         sighting.is_shared = true;
+        if (has_own)
+            subscribers_gave_way(flow->shared->subscribers, &own);
         subscribers_saw(flow->shared->subscribers, &sighting, now_ms, &actions);
     }
     if (has_own && !(seen->result.p != NULL && seen->is_everybodys && keys->has_public)) {

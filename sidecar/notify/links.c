@@ -178,6 +178,9 @@ bool link_take(struct subscribers *s, struct link *link, const struct subscripti
     if (what->is_covered && !timers_promise(&s->timers, &link->hold, TIMER_HOLD))
         return false;
     link->is_covered = what->is_covered;
+    /* nobody else will tell */
+    if (!link->is_covered && link->hold.at != 0)
+        timers_set(&s->timers, &link->hold, now_ms);
     if (link->is_result)
         return true;
     if (what->has_content && link->arm == ARM_NONE && link->ends[arm].watch != NULL) {

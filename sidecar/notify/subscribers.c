@@ -285,6 +285,16 @@ void subscribers_saw(struct subscribers *s, const struct sighting *sighting, int
     subscribers_unlock(s);
 }
 
+void subscribers_gave_way(struct subscribers *s, const struct watch_name *own)
+{
+    struct watch *watch;
+
+    subscribers_lock(s);
+    if ((watch = watch_of(s, own)) != NULL)
+        watch->good_until_ms = 0;
+    subscribers_unlock(s);
+}
+
 void subscribers_told(struct subscribers *s, const uint8_t name[16], enum topic topic, uint64_t subject, int64_t now_ms)
 {
     struct subscriber *subscriber;

@@ -165,6 +165,9 @@ struct sighting {
 };
 void subscribers_saw(struct subscribers *s, const struct sighting *sighting, int64_t now_ms, struct actions *out);
 
+/* What lay under this own name was taken away, because he is served what everybody is. */
+void subscribers_gave_way(struct subscribers *s, const struct watch_name *own);
+
 /* The same of a tool's result that its rule calls a resource: it is remembered, whoever is subscribed by now. */
 struct result_sighting {
     struct sighting seen;  /* name: of the entry */

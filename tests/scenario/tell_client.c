@@ -682,9 +682,11 @@ static void see(struct telling *t, struct person *p)
     } else if (take_word(t, "event")) {
         see_event(t, p);
     } else if (take_word(t, "has")) {
-        size_t count = look_at_events(t, p, 0).count, wanted = take_word(t, "no") ? 0 : (size_t)need_number(t, "how many events");
+        size_t count = look_at_events(t, p, 0).count;
+        bool is_fewer = take_words(t, "fewer", "than");
+        size_t wanted = take_word(t, "no") ? 0 : (size_t)need_number(t, "how many events");
 
-        CLAIM(count == wanted, "%zu events", count);
+        CLAIM(is_fewer ? count < wanted : count == wanted, "%zu events", count);
         if (!take_word(t, "events") && !take_word(t, "event"))
             fail(t, "so many what?");
     } else if (take_word(t, "lacks")) {
@@ -781,10 +783,10 @@ void tell_client(struct telling *t)
         }
         settle(t);
     } else {
-        for (size_t i = 0; has_word(t) && i != count; ++i) {
+        for (size_t i = 0; at != t->line->count && i != count; ++i) {
             t->at = at;
             see(t, people[i]);
-            if (i + 1 != count && has_word(t))
+            if (has_word(t))
                 break;
         }
         settle(t);

@@ -1856,6 +1856,8 @@ static void step_subscribe(int sub, int uri, int64_t now_ms)
     if (!l->is_there)
         *l = (struct model_link){.is_there = true, .arm = ARM_NONE};
     l->is_covered = what.is_covered;
+    if (l->is_held && !l->is_covered)
+        l->held_until_ms = now_ms;
     if (l->arm == ARM_NONE && what.has_content) {
         l->arm = what.is_shared ? ARM_SHARED : ARM_OWN;
         l->content = what.content.bytes[0];
