@@ -1066,7 +1066,6 @@ static void on_end(void *data, enum upstream_end how)
         if (!st->saw_end && survive(st))
             return;
         release_early(st);
-        release_early(st);
         write_out(st, frames_rest(&st->frames));
     }
     end_client(st, is_whole && !(st->is_again && !st->saw_end));
