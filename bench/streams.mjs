@@ -235,7 +235,7 @@ try {
 } finally {
     await rm(dir, { recursive: true, force: true });
 }
-const row = (title, of) => console.log(`${title.padEnd(46)}${columns.map((column) => of(column).padStart(20)).join('')}`);
+const row = (title, of) => console.log(`${title.padEnd(46)}${columns.map((column) => of(column).padStart(24)).join('')}`);
 const three = (numbers) => [0.5, 0.99, 1].map((q) => (quantile(numbers, q) / 1000).toFixed(2)).join('/');
 console.log(`${CHANGES} changes; a stream each, subscribed to one public resource whose lifetime is ${TTL_MS} ms; ${LOOPS} loops; ${RATE} hits a second on ${HIT_CONNECTIONS} connections`);
 row('', ({ tells }) => (tells ? 'upstream tells' : 'upstream without'));
@@ -253,5 +253,5 @@ row('hits when quiet, p50/p99/max, ms', ({ quiet }) => three(quiet));
 row('  while they are told', ({ busy }) => (busy.length ? three(busy) : '-'));
 row('  how many', ({ quiet, busy }) => `${quiet.length}, ${busy.length}`);
 if (columns.some(({ lies }) => lies)) console.log(`* more than 40 % of the ${HARD} descriptors that this machine allows: the sidecar was told of more (bench/streams_limit.c).`);
-for (const { tells, streams } of columns) if (streams < STREAMS) console.log(`${streams} and not ${STREAMS} streams ${tells ? 'where the upstream has one for each' : ''}: ${HARD} descriptors are allowed, ${opened(STREAMS, tells)} would be needed.`);
+for (const { tells, streams } of columns.filter((column, at) => column.streams < STREAMS && columns.findIndex(({ streams }) => streams < STREAMS) === at)) console.log(`${streams} and not ${STREAMS} streams ${tells ? 'where the upstream has one for each' : ''}: ${HARD} descriptors are allowed, ${opened(STREAMS, tells)} would be needed.`);
 console.log('Each stream had its acknowledgement and one notification for each change, under its own subscription id, and nothing else but comments.');
