@@ -666,6 +666,8 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
     }
     if (st->is_again)
         tell_missed(st);
+    /* what was only asked for makes nothing old when the stream is lost */
+    coverage_narrow(st->flow, ack, &st->coverage);
     is_good = begin_listening(st, ack);
     st->goes_on_alone = is_good && listening_adds(&st->listening) && !st->listening.they_tell;
     if (st->is_again) {
