@@ -222,6 +222,7 @@ static int open_listener(struct house *h)
                            : NULL,
         .event_ids = slots_new(EVENT_IDS, 1),
         .polls = &h->polls,
+        .poll_rate = rate_new(h->settings.poll_rate),
         .stream_keepalive_ms = h->settings.stream_keepalive_ms,
         .upstream =
             {
@@ -240,7 +241,8 @@ static int open_listener(struct house *h)
     };
     if (h->shared.trust.standings == NULL || h->shared.trust.ended_sessions == NULL || h->shared.trust.proofs == NULL ||
         h->shared.trust.rate == NULL || h->shared.probe_registry == NULL || h->shared.board == NULL ||
-        h->shared.event_ids == NULL || (h->shared.subscribers == NULL && strcmp(h->settings.subscriptions, "on") == 0))
+        h->shared.event_ids == NULL || h->shared.poll_rate == NULL ||
+        (h->shared.subscribers == NULL && strcmp(h->settings.subscriptions, "on") == 0))
         return refuse("out of memory");
     if (h->shared.subscribers == NULL && (r = forget_offers(h)) != 0)
         return refuse(strerror(-r));
@@ -274,6 +276,7 @@ static void close_house(struct house *h)
     listener_free(h->listener);
     subscribers_free(h->shared.subscribers);
     board_free(h->shared.board);
+    rate_free(h->shared.poll_rate);
     slots_free(h->shared.event_ids);
     flight_registry_free(h->shared.flight_registry);
     breaker_free(h->shared.breaker);

@@ -61,6 +61,10 @@ SETTING(stream_keepalive_ms, "stream-keepalive", DURATION, "15s", "TIME",
         "after how much silence a comment is written on an event stream, so that nothing on the way takes it for dead; 0: never")
 SETTING(max_subscriptions, "max-subscriptions", NUMBER, "65536", "N",
         "resources and lists that all clients together may be subscribed to here; one more is refused, or not acknowledged")
+SETTING(
+    poll_rate, "poll-rate", NUMBER, "20", "N",
+    "questions per second that are asked in one caller's name because of what he is subscribed to, ten times as many at once; 0: "
+    "no limit")
 SETTING(max_flights, "max-flights", NUMBER, "4096", "N",
         "fetches that requests for the same thing may share at once; over it each request goes upstream for itself")
 SETTING(max_waiters, "max-waiters", NUMBER, "1024", "N", "requests that may wait for one fetch; one more goes upstream for itself")

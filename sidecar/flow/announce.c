@@ -5,6 +5,7 @@
 
 #include "sidecar/flow/listening.h"
 #include "sidecar/flow/stream.h"
+#include "sidecar/flow/subscribe.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -17,14 +18,14 @@
 /* Until the next one. Not 0: libh2o runs what is due at once within the same turn. */
 #define CARRY_ON_MS 1
 
+/* What the subscribers of one credential may have of all links. */
+#define LINKS_SHARE_PERCENT 25
 /* Tools' results that are remembered because their rule calls them resources. */
 #define RESULTS_MAX 16384
 /* No watch is asked for more often, whatever its lifetime. */
 #define MIN_POLL_MS 1000
 /* How long the upstream is waited for where it said that it tells of something itself. */
 #define HOLD_MS 1000
-/* After so long without a stream a session's subscriptions are forgotten. */
-#define IDLE_MS (60LL * 60 * 1000)
 
 struct board {
     pthread_mutex_t mutex;
@@ -48,11 +49,12 @@ struct subscribers *announce_subscribers_new(size_t max_links, int64_t unfresh_m
     return subscribers_new(&(struct subscribers_options){
         .max_links = max_links,
         .max_links_of_one = LISTENING_URIS_MAX + 8,
+        .share_percent = LINKS_SHARE_PERCENT,
         .max_results = RESULTS_MAX,
         .min_poll_ms = MIN_POLL_MS,
         .unfresh_poll_ms = unfresh_ms,
         .hold_ms = HOLD_MS,
-        .idle_ms = IDLE_MS,
+        .idle_ms = SUBSCRIBE_IDLE_MS,
         .random = draw,
     });
 }
@@ -211,6 +213,7 @@ void announce_open(struct flow *flow)
     struct board *board = flow->shared->board;
 
     h2o_linklist_init_anchor(&flow->streams);
+    h2o_linklist_init_anchor(&flow->polls);
     h2o_linklist_init_anchor(&flow->posted);
     flow->carry_on.cb = on_carry_on;
     h2o_timeout_init(flow->ctx->loop, &flow->carry_timeout, CARRY_ON_MS);

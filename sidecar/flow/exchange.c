@@ -384,7 +384,7 @@ static void read_groups(struct exchange *x, const struct upstream_head *head)
     }
 }
 
-static int retry_after_of(const struct upstream_head *head)
+int exchange_retry_after(const struct upstream_head *head)
 {
     for (size_t i = 0; i != head->header_count; ++i) {
         const h2o_header_t *h = &head->headers[i];
@@ -516,7 +516,7 @@ static void on_head(void *data, const struct upstream_head *head)
         return;
     if (x->flight != NULL && is_apart(x) &&
         land_early(x, fill_outcome_of(&x->fill, x->reason != CP_REASON_NONE ? x->reason : CP_REASON_EXCHANGE, head->status,
-                                      ANSWERED_ERROR, retry_after_of(head))))
+                                      ANSWERED_ERROR, exchange_retry_after(head))))
         return;
     if (MUTANT("buffered-sse") && x->fill.reply.is_events && head->has_body)
         x->is_holding = true;

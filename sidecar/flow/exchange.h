@@ -67,6 +67,8 @@ struct exchange *exchange_begin_own(struct flow *flow, const struct exchange_own
 
 /* What is said of a fetch that ended like this, without a usable answer. */
 const char *exchange_failure_text(enum upstream_end how);
+/* Seconds that a reply's Retry-After asks for; 0: none, or a date. */
+int exchange_retry_after(const struct upstream_head *head);
 
 struct exchange *exchange_of_link(h2o_linklist_t *link);
 /* Upstream cancelled, client cut, exchange gone. */

@@ -42,6 +42,7 @@ struct flow_shared {
     struct subscribers *subscribers; /* NULL: subscriptions are off */
     struct slots *event_ids;         /* which were seen on streams that may be written to */
     struct budget_places *polls;     /* of what is subscribed to, at once */
+    struct rate *poll_rate;          /* of one caller's */
     int64_t stream_keepalive_ms;     /* 0: idle streams are left alone */
     struct upstream_options upstream;
     struct span host; /* Host sent upstream; absent: the client's own */
@@ -69,6 +70,7 @@ struct flow {
     h2o_timeout_t carry_timeout;
     h2o_timeout_entry_t carry_on;
     uint64_t last_stream_id;
+    h2o_linklist_t polls; /* under way, of what its streams are subscribed to */
     h2o_multithread_receiver_t action_receiver;
     h2o_timeout_t tick_timeout;
     h2o_timeout_entry_t tick;

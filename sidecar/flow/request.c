@@ -558,6 +558,8 @@ static void tell(struct story *s)
             note(s, CP_OUTCOME_BYPASS, CP_REASON_METHOD, 202, 0);
             reply_accepted_send(s->req);
         } else if (!is_subscribed_here(s)) {
+            if (s->message.kind == CP_KIND_BATCH && s->caller.facts.body_is_plain && !s->caller.facts.hides_headers)
+                subscribe_heed_batch(flow, s->req, &s->message, &s->caller.id, s->plan.now_ms);
             bypass(s);
         }
         return;

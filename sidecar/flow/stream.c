@@ -31,7 +31,6 @@
 #define RETRY_MAX_MS   (30 * 1000)
 /* One round of looking after takes in this many ticks every stream. */
 #define LOOK_EACH_TICKS 20
-/* What was to be asked, and found no place for so long, is not asked any more. */
 
 enum phase {
     PHASE_HEAD,  /* asked */
@@ -78,8 +77,10 @@ struct stream {
     struct buf held;      /* what is said when it may be: ours, and what came before the acknowledgement */
     struct actions early; /* a listen's: what is to be told once its acknowledgement is out */
     struct alarm retry;
+    int retry_after_s;          /* as the upstream said */
     int64_t retry_ms, acked_ms; /* acked_ms: when the upstream acknowledged */
     int64_t began_ms, last_ms;  /* last_ms: when something was written */
+    int64_t remembered_ms;      /* a session's subscriptions, in the store */
     enum cp_outcome outcome;
     enum cp_reason reason;
     int status;
@@ -313,14 +314,14 @@ static const struct cp_message *message_of(struct stream *st, struct cp_message 
     return ret;
 }
 
-/* Whether the upstream was seen to let him have this very thing. What it tells him of itself it lets him have. */
+/* Whether the upstream was seen to let him have this very thing. Of what it would have told him itself it was heard. */
 static bool may_hear(struct stream *st, const struct action *action, int64_t now_ms)
 {
     struct cp_message asked = {.kind = CP_KIND_REQUEST, .method = action->method, .name = topic_text_span(action->uri)};
     struct trust *trust = &st->flow->trust;
     uint8_t grant[16];
 
-    if (action->is_covered)
+    if (action->is_missed)
         return true;
     /* also of what is his own: another credential of the same principal may call what this one may not */
     if (action->tool != NULL) {
@@ -335,7 +336,7 @@ static void poll(struct stream *st, const struct action *action, bool tells, int
 {
     struct cp_message message;
 
-    if (!watch_may_poll(st->flow, action, tells))
+    if (!watch_may_poll(st->flow, &st->identity, action, tells, now_ms))
         return;
     watch_poll(
         st->flow,
@@ -370,8 +371,7 @@ static void open_stream(struct stream *st)
     flush(st);
     st->early = (struct actions){0};
     for (size_t i = 0; i != early.count; ++i) {
-        /* the upstream was not heard of yet when it was noted */
-        early.items[i].is_covered = false;
+
         stream_carry_out(st->flow, &early.items[i]);
     }
     actions_done(&early);
@@ -393,6 +393,9 @@ void stream_carry_out(struct flow *flow, const struct action *action)
     }
     switch (action->kind) {
     case ACTION_TELL:
+        /* taken back since */
+        if (is_there && !st->is_listen && !subscribers_has(flow->shared->subscribers, action->subscriber, action->subject))
+            break;
         if (is_there && !st->has_opened)
             wait_early(st, action);
         else if (is_there && !may_hear(st, action, now_ms)) {
@@ -802,12 +805,18 @@ static bool refuse_events(struct stream *st, const struct cp_answer *answer)
     return false;
 }
 
-/* The session's client was told at initialize that it can subscribe here, and its server has no stream for it. */
+/* Its client was told at initialize that it can subscribe here, or has subscribed to what only the policy knows. */
+static bool is_promised(struct stream *st)
+{
+    return st->session.offers != 0 || subscribers_knows(st->flow->shared->subscribers, st->id.name);
+}
+
+/* A session that waits for what is told here, and its server has no stream for it. */
 static bool get_locally(struct stream *st)
 {
     bool is_gone;
 
-    if (!st->is_ours || !st->may_tell || st->session.offers == 0 || !st->origin_allowed || !st->accepts_events ||
+    if (!st->is_ours || !st->may_tell || !is_promised(st) || !st->origin_allowed || !st->accepts_events ||
         st->identity.epochs[1] == 0)
         return false;
     if (!is_let_in(st, &is_gone))
@@ -835,14 +844,19 @@ static void on_retry(struct alarm *alarm)
 /* A while, and another one: longer each time, and not the same for all. */
 static void retry_later(struct stream *st)
 {
-    int64_t wait_ms = st->retry_ms != 0 ? st->retry_ms : RETRY_FIRST_MS;
+    int64_t spread_ms, wait_ms = st->retry_ms != 0 ? st->retry_ms : RETRY_FIRST_MS;
 
+    if (wait_ms < (int64_t)st->retry_after_s * 1000)
+        wait_ms = (int64_t)st->retry_after_s * 1000;
+    st->retry_after_s = 0;
     st->phase = PHASE_RETRY;
     buf_done(&st->refusal);
     st->retry_ms = wait_ms * 2 < RETRY_MAX_MS ? wait_ms * 2 : RETRY_MAX_MS;
     frames_done(&st->frames);
     st->frames = (struct frames){0};
-    alarm_set(&st->flow->alarms, &st->retry, (uint64_t)(wait_ms + h2o_rand() % (wait_ms / 2 + 1)));
+    /* thousands may have been lost together */
+    spread_ms = wait_ms / 2 + (int64_t)atomic_load_explicit(st->flow->shared->open_streams, memory_order_relaxed);
+    alarm_set(&st->flow->alarms, &st->retry, (uint64_t)(wait_ms + h2o_rand() % (spread_ms + 1)));
 }
 
 /* The upstream's stream is lost. True: the client's goes on without it. */
@@ -914,6 +928,8 @@ static void on_head(void *data, const struct upstream_head *head)
     if (st->client == NULL)
         return;
     if (st->is_again) {
+        if (head->status == 429 || head->status == 503)
+            st->retry_after_s = exchange_retry_after(head);
         on_head_again(st, &facts);
         return;
     }
@@ -1187,6 +1203,7 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     st->retry.on_due = on_retry;
     memcpy(st->id.credential, plan->id->credential.bytes, sizeof(st->id.credential));
     memcpy(st->id.principal, plan->id->principal.bytes, sizeof(st->id.principal));
+    st->id.is_anonymous = plan->id->credential.is_anonymous;
     /* of what the upstream does not see as it came, nothing is kept */
     st->is_ours = flow->shared->subscribers != NULL && flow->index != FLOWS_MAX && !st->is_hidden &&
                   (!st->is_listen || plan->caller->agrees) && (st->is_listen || plan->id->has_session) &&
@@ -1239,6 +1256,10 @@ void streams_look_after(struct flow *flow, int64_t now_ms)
         if (st->is_given_up) {
             kill_stream(st, false);
             continue;
+        }
+        if (st->is_registered && !st->is_listen && now_ms - st->remembered_ms >= SUBSCRIBE_IDLE_MS / 3) {
+            st->remembered_ms = now_ms;
+            subscribe_remember(flow, &st->identity, now_ms);
         }
         if (st->is_registered && is_over(st, real_s)) {
             withdraw(st);

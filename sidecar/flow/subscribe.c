@@ -10,7 +10,7 @@
 
 static void id_of(const struct identity *id, struct subscriber_id *ret)
 {
-    *ret = (struct subscriber_id){.is_session = true};
+    *ret = (struct subscriber_id){.is_session = true, .is_anonymous = id->credential.is_anonymous};
     identity_session_name(id, ret->name);
     memcpy(ret->credential, id->credential.bytes, sizeof(ret->credential));
     memcpy(ret->principal, id->principal.bytes, sizeof(ret->principal));
@@ -57,7 +57,7 @@ static void add_remembered(void *ctx, struct span uri, bool is_covered)
         h2o_fatal("no memory");
 }
 
-static void remember(struct flow *flow, const struct identity *id, int64_t now_ms)
+void subscribe_remember(struct flow *flow, const struct identity *id, int64_t now_ms)
 {
     struct store *store = flow->shared->trust.store;
     struct buf *text = &flow->content;
@@ -95,7 +95,8 @@ void subscribe_recall(struct flow *flow, h2o_req_t *req, const struct identity *
 
     identity_session_name(id, name);
     if (subscribers_knows(flow->shared->subscribers, name) || !key_of(flow, id, &key) ||
-        trust_get(&flow->trust, &key, &req->pool, &entry) != STORE_HIT || entry.method != CP_METHOD_INITIALIZE)
+        trust_get(&flow->trust, &key, &req->pool, &entry) != STORE_HIT || entry.method != CP_METHOD_INITIALIZE ||
+        now_ms - entry.stored_at_ms >= SUBSCRIBE_IDLE_MS)
         return;
     for (at = entry.body.p, end = at + entry.body.n; (size_t)(end - at) >= 2 * sizeof(uint32_t);) {
         uint32_t head[2];
@@ -117,7 +118,32 @@ static void take_back(struct flow *flow, h2o_req_t *req, const struct identity *
     subscribe_recall(flow, req, id, now_ms);
     identity_session_name(id, name);
     subscribers_unsubscribe(flow->shared->subscribers, name, watch_subject(flow, CP_METHOD_RESOURCES_READ, uri), now_ms);
-    remember(flow, id, now_ms);
+    subscribe_remember(flow, id, now_ms);
+}
+
+struct batch {
+    struct flow *flow;
+    h2o_req_t *req;
+    const struct identity *id;
+    int64_t now_ms;
+};
+
+static void on_element(void *ctx, const struct cp_message *message)
+{
+    struct batch *all = ctx;
+
+    if (message->kind == CP_KIND_REQUEST && message->method == CP_METHOD_RESOURCES_UNSUBSCRIBE && message->name.p != NULL &&
+        !message->is_malformed)
+        take_back(all->flow, all->req, all->id, message->name, all->now_ms);
+}
+
+void subscribe_heed_batch(struct flow *flow, h2o_req_t *req, const struct cp_message *batch, const struct identity *id,
+                          int64_t now_ms)
+{
+    struct batch all = {flow, req, id, now_ms};
+
+    if (flow->shared->subscribers != NULL && id->has_session && id->epochs[0] != 0 && id->epochs[1] != 0)
+        cp_message_each(batch->doc, on_element, &all);
 }
 
 /* ---- in a session --------------------------------------------------------------------------------------------------------------- */
@@ -155,7 +181,7 @@ enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct w
     subscribe_recall(flow, req, &caller->id, now_ms);
     switch (begin(flow, req, &caller->id, message->name, false, now_ms)) {
     case WATCH_DONE:
-        remember(flow, &caller->id, now_ms);
+        subscribe_remember(flow, &caller->id, now_ms);
         return SUBSCRIBED_HERE;
     case WATCH_FULL:
         return SUBSCRIBED_FULL;
@@ -169,7 +195,7 @@ void subscribe_noted(struct flow *flow, h2o_req_t *req, const struct identity *i
 {
     subscribe_recall(flow, req, id, now_ms);
     if (begin(flow, req, id, uri, true, now_ms) == WATCH_DONE)
-        remember(flow, id, now_ms);
+        subscribe_remember(flow, id, now_ms);
 }
 
 void subscribe_over(struct flow *flow, const struct identity *id)

@@ -19,6 +19,14 @@ enum subscribed subscribe_here(struct flow *flow, h2o_req_t *req, const struct w
  * its requests, open. */
 void subscribe_recall(struct flow *flow, h2o_req_t *req, const struct identity *id, int64_t now_ms);
 
+/* Once more, while one of its streams is open: what is remembered of a session is forgotten when it was idle for so long. */
+#define SUBSCRIBE_IDLE_MS (60LL * 60 * 1000)
+void subscribe_remember(struct flow *flow, const struct identity *id, int64_t now_ms);
+
+/* What a batch (2025-03-26), which is forwarded whole, takes back. */
+void subscribe_heed_batch(struct flow *flow, h2o_req_t *req, const struct cp_message *batch, const struct identity *id,
+                          int64_t now_ms);
+
 /* The upstream accepted it. req: still open. */
 void subscribe_noted(struct flow *flow, h2o_req_t *req, const struct identity *id, struct span uri, int64_t now_ms);
 

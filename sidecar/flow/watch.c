@@ -97,7 +97,9 @@ enum watch watch_begin(struct flow *flow, const struct watcher *who, const struc
 /* ---- polls ---------------------------------------------------------------------------------------------------------------------- */
 
 struct poll {
+    h2o_linklist_t link; /* of the flow's, while it is under way */
     struct flow *flow;
+    uint64_t who;
     struct action action; /* with one reference to its URI */
     bool tells;
 };
@@ -115,11 +117,32 @@ static void settle(struct flow *flow, const struct action *action, bool tells, e
         subscribers_unheard(subscribers, action->subscriber, action->subject, action->method, how, now_ms);
 }
 
-bool watch_may_poll(struct flow *flow, const struct action *action, bool tells)
+static uint64_t who_of(const struct identity *id)
+{
+    uint64_t who;
+
+    memcpy(&who, id->credential.bytes, sizeof(who));
+    return who;
+}
+
+/* One caller's subscriptions are not to keep those of all others waiting: he has a quarter of the places at most, of those that this loop has taken. */
+static bool has_his_share(struct flow *flow, uint64_t who)
+{
+    size_t max = flow->shared->polls->max / 4, count = 0;
+
+    for (h2o_linklist_t *l = flow->polls.next; l != &flow->polls; l = l->next)
+        count += H2O_STRUCT_FROM_MEMBER(struct poll, link, l)->who == who;
+    return count >= (max != 0 ? max : 1);
+}
+
+bool watch_may_poll(struct flow *flow, const struct identity *id, const struct action *action, bool tells, int64_t now_ms)
 {
     const struct budget_places *polls = flow->shared->polls;
+    uint64_t who = who_of(id);
 
-    if (!budget_is_full(polls))
+    /* all who come without credentials look alike, and each of them waits for the others */
+    if (!budget_is_full(polls) && !(has_his_share(flow, who) && !id->credential.is_anonymous) &&
+        rate_take(flow->shared->poll_rate, who, now_ms))
         return true;
     /* before a question is made: thousands may wait for a place */
     settle(flow, action, tells, polls->max != 0 ? POLL_BUSY : POLL_FAILED);
@@ -130,6 +153,8 @@ static void end_poll(struct poll *poll, enum poll_end how)
 {
     struct flow *flow = poll->flow;
 
+    if (h2o_linklist_is_linked(&poll->link))
+        h2o_linklist_unlink(&poll->link);
     settle(flow, &poll->action, poll->tells, how);
     topic_text_unref(poll->action.uri);
     topic_text_unref(poll->action.tool);
@@ -155,6 +180,8 @@ void watch_poll(struct flow *flow, const struct watcher *who, const struct actio
         end_poll(poll, POLL_FAILED);
         return;
     }
+    poll->who = who_of(&q.caller.id);
+    h2o_linklist_insert(&flow->polls, &poll->link);
     flight_name_of(flow, &q.keys, &q.decision, &q.caller.id, now_ms, &name);
     /* what is everybody's is asked for once for everybody */
     if (q.has_shared && memcmp(action->name.bytes, q.shared.bytes, sizeof(q.shared.bytes)) == 0)

@@ -33,7 +33,7 @@ enum watch watch_begin(struct flow *flow, const struct watcher *who, const struc
 uint64_t watch_subject(struct flow *flow, enum cp_method method, struct span uri);
 
 /* Whether there is room for another question now. False: it is settled as one that found none. */
-bool watch_may_poll(struct flow *flow, const struct action *action, bool tells);
+bool watch_may_poll(struct flow *flow, const struct identity *id, const struct action *action, bool tells, int64_t now_ms);
 /* Asks the upstream in the watcher's name; what the answer is, its fill reports (watch_saw). tells: once it is answered well, the stream is told (stream.h), whatever it
  * says: he had to be seen to be let in first. */
 void watch_poll(struct flow *flow, const struct watcher *who, const struct action *action, bool tells, int64_t now_ms);

@@ -97,7 +97,7 @@ struct subscriber {
     struct link *links; /* the first */
     uint32_t link_count;
     uint32_t tellers; /* streams that may tell */
-    bool is_session;
+    bool is_session, is_anonymous;
 };
 
 struct result {

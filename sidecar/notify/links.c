@@ -219,7 +219,6 @@ void link_tell_on(struct link *link, const struct stream *stream, struct actions
         .subject = link->subject->subject,
         .uri = link->subject->text,
         .tool = link->tool,
-        .is_covered = link->is_covered,
         .is_result = link->is_result,
     };
     memcpy(action.subscriber, link->subscriber->name, sizeof(action.subscriber));

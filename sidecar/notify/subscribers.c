@@ -128,7 +128,7 @@ static struct subscriber *subscriber_get(struct subscribers *s, const struct sub
 
     if (subscriber != NULL || (subscriber = malloc(sizeof(*subscriber))) == NULL)
         return subscriber;
-    *subscriber = (struct subscriber){.is_session = id->is_session};
+    *subscriber = (struct subscriber){.is_session = id->is_session, .is_anonymous = id->is_anonymous};
     memcpy(subscriber->name, id->name, sizeof(subscriber->name));
     memcpy(subscriber->credential, id->credential, sizeof(subscriber->credential));
     memcpy(subscriber->principal, id->principal, sizeof(subscriber->principal));
@@ -329,8 +329,13 @@ void subscribers_missed(struct subscribers *s, const uint8_t name[16], int64_t n
             if (!link->is_covered)
                 continue;
             link_told(s, link, now_ms);
-            if (!is_twin)
+            if (!is_twin) {
+                size_t before = out->count;
+
                 link_tell_on(link, subscriber_teller(subscriber, NULL), out);
+                if (out->count != before)
+                    out->items[before].is_missed = true;
+            }
         } while ((link = link->next) != subscriber->links);
     subscribers_unlock(s);
 }
@@ -494,6 +499,26 @@ void subscribers_end_credential(struct subscribers *s, const uint8_t credential[
     subscribers_unlock(s);
 }
 
+/* Whether all that have his credential have as many links as one credential may. */
+static bool has_his_share(const struct subscribers *s, const struct subscriber *subscriber)
+{
+    size_t max = s->options.max_links / 100 * s->options.share_percent, count = 0;
+
+    /* one subscriber may have as many as he may */
+    if (max < s->options.max_links_of_one)
+        max = s->options.max_links_of_one;
+
+    if (s->options.share_percent == 0 || subscriber->is_anonymous || s->links.count < max)
+        return false;
+    for (struct node *node = table_first(&s->by_credential, bytes_hash(subscriber->credential)); node != NULL; node = node->next) {
+        const struct subscriber *other = OF_NODE(struct subscriber, by_credential, node);
+
+        if (memcmp(other->credential, subscriber->credential, sizeof(other->credential)) == 0)
+            count += other->link_count;
+    }
+    return count >= max;
+}
+
 static enum subscribe subscribe(struct subscribers *s, struct subscriber *subscriber, const struct subscription *what,
                                 int64_t now_ms)
 {
@@ -502,8 +527,8 @@ static enum subscribe subscribe(struct subscribers *s, struct subscriber *subscr
     for (link = link_first(s, subscriber, what->subject); link != NULL; link = link_next(link))
         if (link->method == what->method)
             return link_take(s, link, what, now_ms) ? SUBSCRIBE_DONE : SUBSCRIBE_FULL;
-    if (s->links.count >= s->options.max_links || subscriber->link_count >= s->options.max_links_of_one ||
-        (link = link_new(s, subscriber, what)) == NULL)
+    if (s->links.count >= s->options.max_links || has_his_share(s, subscriber) ||
+        subscriber->link_count >= s->options.max_links_of_one || (link = link_new(s, subscriber, what)) == NULL)
         return SUBSCRIBE_FULL;
     if (!link_take(s, link, what, now_ms)) {
         link_drop(s, link);
@@ -545,6 +570,17 @@ void subscribers_unsubscribe(struct subscribers *s, const uint8_t name[16], uint
         subscriber_settle(s, subscriber, now_ms);
     }
     subscribers_unlock(s);
+}
+
+bool subscribers_has(struct subscribers *s, const uint8_t name[16], uint64_t subject)
+{
+    struct subscriber *subscriber;
+    bool has;
+
+    subscribers_lock(s);
+    has = (subscriber = subscriber_of(s, name)) != NULL && link_first(s, subscriber, subject) != NULL;
+    subscribers_unlock(s);
+    return has;
 }
 
 bool subscribers_knows(struct subscribers *s, const uint8_t name[16])

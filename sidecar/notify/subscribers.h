@@ -47,6 +47,7 @@ enum topic {
 struct subscribers_options {
     size_t max_links;        /* of all subscribers */
     size_t max_links_of_one; /* of one subscriber */
+    unsigned share_percent;  /* of max_links: what subscribers of one credential may have, unless nobody has one; 0: all */
     size_t max_results;      /* remembered tool results; the oldest makes room */
     int64_t
         min_poll_ms; /* between two polls of one watch, whatever its lifetime; also the first step of the back-off, which doubles up to 5 minutes */
@@ -76,7 +77,7 @@ struct action {
     uint64_t subject;        /* of the link */
     struct topic_text *uri;  /* one reference; NULL: of a list */
     struct topic_text *tool; /* TELL of a tool's result: one reference to the tool's name; else NULL */
-    bool is_covered;         /* the upstream said that it tells of it itself */
+    bool is_missed;          /* the upstream was to tell it, and may have: nothing was seen here */
     bool is_result;          /* it is a tool's result */
     uint8_t subscriber[16];  /* whose link it is */
     struct watch_name name;  /* POLL: of the watch */
@@ -101,6 +102,7 @@ struct subscriber_id {
     uint8_t name[16];
     uint8_t credential[32], principal[32]; /* struct cp_principal's bytes */
     bool is_session;                       /* legacy */
+    bool is_anonymous;                     /* all such have one credential, and share nothing but that */
 };
 
 /* Begins a listen, or opens one more stream of a session (which begins with its first stream or link). may_tell: this stream may be written to (not one that resumes a
@@ -138,6 +140,8 @@ enum subscribe {
 /* stream.id 0: of the session id, which needs no open stream. Without content, and neither covered nor a result, the first poll is due (first_poll_ms). */
 enum subscribe subscribers_subscribe(struct subscribers *s, const struct subscriber_id *id, struct stream_ref stream,
                                      const struct subscription *what, int64_t now_ms);
+/* Whether he is subscribed to anything of this subject. */
+bool subscribers_has(struct subscribers *s, const uint8_t name[16], uint64_t subject);
 /* Whether there is such a subscriber. */
 bool subscribers_knows(struct subscribers *s, const uint8_t name[16]);
 /* Calls fn, under the mutex, for each resource that he is subscribed to. */

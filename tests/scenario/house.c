@@ -153,6 +153,7 @@ static void make_shared(struct house *h)
                            : NULL,
         .event_ids = slots_new(EVENT_IDS, 1),
         .polls = &h->polls,
+        .poll_rate = rate_new(h->settings.poll_rate),
         .stream_keepalive_ms = h->settings.stream_keepalive_ms,
         .upstream =
             {
@@ -174,6 +175,7 @@ static void free_shared(struct house *h)
 {
     subscribers_free(h->shared.subscribers);
     board_free(h->shared.board);
+    rate_free(h->shared.poll_rate);
     slots_free(h->shared.event_ids);
     flight_registry_free(h->shared.flight_registry);
     breaker_free(h->shared.breaker);
