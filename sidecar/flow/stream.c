@@ -1181,8 +1181,8 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     st->retry.on_due = on_retry;
     memcpy(st->id.credential, plan->id->credential.bytes, sizeof(st->id.credential));
     memcpy(st->id.principal, plan->id->principal.bytes, sizeof(st->id.principal));
-    /* of what the upstream does not see as it came, nothing is kept */
-    st->is_ours = flow->shared->subscribers != NULL && flow->index != FLOWS_MAX && !st->is_hidden &&
+    /* of what the upstream does not see as it came, nothing is kept; nor for a token that says itself that it is over: an upstream that lets it in tells it what it likes */
+    st->is_ours = flow->shared->subscribers != NULL && flow->index != FLOWS_MAX && !st->is_hidden && !plan->id->has_expired &&
                   (!st->is_listen || plan->caller->agrees) && (st->is_listen || plan->id->has_session) &&
                   !flow->shared->trust.policy->observe;
     if (plan->stamps != NULL)
