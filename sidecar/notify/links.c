@@ -287,7 +287,8 @@ bool link_is_twin_told(const struct link *link, int64_t now_ms)
 
 void link_purged(struct subscribers *s, struct link *link, int64_t now_ms, struct actions *out)
 {
-    const bool is_twin = link_is_twin_told(link, now_ms);
+    /* several of a tool's results may have one name */
+    const bool is_twin = link_is_twin_told(link, now_ms) || (link->is_result && link->is_told && link->told_ms == now_ms);
 
     /* the upstream was quicker: its notice came before the end of the write that it was about */
     if (link->is_covered && link->hold.at == 0 && link->is_told && now_ms - link->told_ms < s->options.hold_ms)
