@@ -274,6 +274,7 @@ static void untold(struct flow *flow, const struct action *action)
 void stream_tell(struct flow *flow, const struct action *action)
 {
     struct stream *st = find(flow, action->stream.id);
+    struct span id = st != NULL && st->is_listen ? st->request_id : SPAN_ABSENT;
     struct buf *text = &flow->content;
 
     if (st == NULL || st->client == NULL || !st->is_registered) {
@@ -287,9 +288,12 @@ void stream_tell(struct flow *flow, const struct action *action)
         st->is_given_up = st->is_listen;
         return;
     }
+    if (MUTANT("subscription-id-foreign") && st->is_listen)
+        id = SPAN("\"mcpcached\"");
+    if (MUTANT("told-with-event-id") && buf_add_span(&st->held, SPAN("id: 1\n")) != 0)
+        h2o_fatal("no memory");
     text->n = 0;
-    if (cp_tell_notice(notice_of(action->topic), topic_text_span(action->uri), st->is_listen ? st->request_id : SPAN_ABSENT,
-                       text) != 0)
+    if (cp_tell_notice(notice_of(action->topic), topic_text_span(action->uri), id, text) != 0)
         h2o_fatal("no memory");
     counts_add(COUNT_TOLD);
     say(st, buf_span(text));
@@ -774,6 +778,7 @@ static bool listen_locally(struct stream *st)
         if (st->phase != PHASE_ACK)
             start_local(st);
         text->n = st->held.n = 0;
+        st->listening.lists.tools |= MUTANT("acknowledged-unasked");
         if (cp_tell_ack(&st->listening.lists, st->listening.uris, st->listening.uri_count, st->request_id, text) != 0 ||
             frame_add(&st->held, buf_span(text)) != 0)
             h2o_fatal("no memory");

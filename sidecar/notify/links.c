@@ -224,6 +224,13 @@ void link_tell_on(struct link *link, const struct stream *stream, struct actions
     };
     memcpy(action.subscriber, link->subscriber->name, sizeof(action.subscriber));
     link->is_pending = !actions_add(out, &action);
+    if (!MUTANT("two-streams-told"))
+        return;
+    for (const struct stream *other = link->subscriber->streams; other != NULL; other = other->next) {
+        action.stream = other->ref;
+        if (other != stream && other->may_tell)
+            actions_add(out, &action);
+    }
 }
 
 /* Whose result it is that he hears of. */
@@ -308,7 +315,8 @@ void link_saw(struct subscribers *s, struct end *end, const struct sighting *sig
 {
     struct link *link = link_of_end(end);
     const bool is_first = link->arm == ARM_NONE;
-    const bool is_change = !is_first && memcmp(link->content.bytes, sighting->content.bytes, sizeof(link->content.bytes)) != 0;
+    const bool is_change = (!is_first || MUTANT("baseline-told")) &&
+                           memcmp(link->content.bytes, sighting->content.bytes, sizeof(link->content.bytes)) != 0;
     const bool was_told = link->is_told;
 
     if (!is_first && sighting->began_ms <= link->began_ms)
@@ -327,7 +335,7 @@ void link_saw(struct subscribers *s, struct end *end, const struct sighting *sig
         link->arm = end->arm;
         link_settle(s, link);
     }
-    if (is_change && !was_told)
+    if (is_change && !was_told && !MUTANT("changes-untold"))
         link_tell(s, link, now_ms, out);
 }
 
