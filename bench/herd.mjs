@@ -3,18 +3,15 @@
 // proxy_cache_lock in front of the same upstream. Every answer is checked. What counts is the number of upstream calls and how the times compare; they
 // hold for the machine that they were taken on.
 // Usage: ./dev bench herd [--count N] [--latency MS] [--rounds N] [--only mcpcached|nginx|alone]
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { formatHead } from '../tests/e2e/lib/http1.mjs';
 import { callTool, complete, contents, readResource } from '../tests/e2e/lib/rpc.mjs';
-import { projectRoot } from '../tests/e2e/lib/sidecar.mjs';
-import { until } from '../tests/e2e/lib/wait.mjs';
+import { built, bytesOf, end, freePort, median, sorted, start, startMcpcached, untilItListens } from './lib/parts.mjs';
 
 const { values: given } = parseArgs({ options: { count: { type: 'string', default: '1000' }, latency: { type: 'string', default: '300' }, rounds: { type: 'string', default: '3' }, only: { type: 'string' } } });
 const COUNT = Number(given.count);
@@ -50,43 +47,11 @@ const STORIES = [
 
 // ---- those who take part ----------------------------------------------------------------------------------------------------------
 
-const built = (name) => path.join(process.env.HERD_PROGRAMS || path.join(projectRoot, 'build/bench'), name);
-const children = new Set();
-process.on('exit', () => children.forEach((child) => child.kill('SIGKILL')));
-
-function start(program, args, options) {
-    const child = spawn(program, args, options);
-    children.add(child);
-    child.once('exit', () => children.delete(child));
-    return child;
-}
-
-async function end(child) {
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    const exited = once(child, 'exit');
-    child.kill('SIGTERM');
-    await exited;
-}
-
 async function startUpstream() {
     const child = start(built('herd_upstream'), [String(LATENCY_MS)], { stdio: ['ignore', 'pipe', 'inherit'] });
     const [line] = await once(createInterface({ input: child.stdout }), 'line');
     const origin = `http://127.0.0.1:${line}`;
     return { port: Number(line), url: `${origin}/mcp`, count: async () => Number(await (await fetch(`${origin}/count`)).text()), close: () => end(child) };
-}
-
-async function freePort() {
-    const server = net.createServer().listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const { port } = server.address();
-    await new Promise((resolve) => server.close(resolve));
-    return port;
-}
-
-async function untilItListens(port, what) {
-    await until(() => new Promise((resolve) => {
-        const socket = net.connect(port, '127.0.0.1', () => socket.end(() => resolve(true))).on('error', () => resolve(false));
-    }), { what: `${what} to listen` });
 }
 
 /** nginx as one would set it up for this: bodies in the key, one fetch at a time for each key. It cannot tell an id from the rest of a body. */
@@ -127,22 +92,12 @@ ${places}
     return { name: 'nginx', port, isLeader: (head) => /^x-cache: MISS/im.test(head), ownIds: false, close: () => end(child) };
 }
 
-async function startMcpcached(upstream, dir) {
-    const port = await freePort();
-    const policy = path.join(dir, 'policy.yaml');
-    await writeFile(policy, POLICY);
-    const binary = process.env.MCPCACHED || path.join(projectRoot, 'build/mcpcached');
-    const child = start(binary, ['serve', '--listen', `127.0.0.1:${port}`, '--upstream', upstream.url, '--policy', policy, '--store', path.join(dir, 'store'), '--log-level', 'warn'], { stdio: ['ignore', 'ignore', 'inherit'] });
-    await untilItListens(port, 'mcpcached');
-    return { name: 'mcpcached', port, isLeader: (head) => !/^cache-status:.*collapsed/im.test(head), ownIds: true, close: () => end(child) };
+async function startSidecar(upstream, dir) {
+    const { port, close } = await startMcpcached(upstream.url, dir, POLICY);
+    return { name: 'mcpcached', port, isLeader: (head) => !/^cache-status:.*collapsed/im.test(head), ownIds: true, close };
 }
 
 // ---- one herd -----------------------------------------------------------------------------------------------------------------------
-
-/** The bytes of a request as it goes out. */
-function bytesOf({ method, path: target, headers, body }, port) {
-    return Buffer.concat([Buffer.from(formatHead(`${method} ${target} HTTP/1.1`, [['Host', `127.0.0.1:${port}`], ...headers, ['Content-Length', Buffer.byteLength(body)]])), Buffer.from(body)]);
-}
 
 function* answersIn(output) {
     for (let at = 0; at < output.length;) {
@@ -166,9 +121,6 @@ function bodyOf(text) {
         at = eol + 2 + bytes + 2;
     }
 }
-
-const sorted = (numbers) => numbers.toSorted((a, b) => a - b);
-const median = (numbers) => sorted(numbers)[Math.floor(numbers.length / 2)];
 
 async function herd(proxy, upstream, dir, story, n) {
     const id = proxy.ownIds ? PLACE : '7';
@@ -214,7 +166,7 @@ const upstream = await startUpstream();
 const hasNginx = spawnSync('nginx', ['-v']).status === 0;
 const starts = {
     alone: () => ({ name: 'no proxy', port: upstream.port, isLeader: () => true, ownIds: true, close: () => {} }),
-    mcpcached: () => startMcpcached(upstream, dir),
+    mcpcached: () => startSidecar(upstream, dir),
     ...(hasNginx ? { nginx: () => startNginx(upstream, dir) } : {}),
 };
 if (!hasNginx) console.log('nginx is not installed, so it is left out (apt-get install nginx).');

@@ -12,6 +12,10 @@
 #define TICK_MS 50
 /* What one tick does at most; the next one goes on. */
 #define DUE_AT_ONCE 256
+/* What one turn of the loop carries out: a change may be thousands of streams', and requests are not to wait for all of them. */
+#define CARRIED_AT_ONCE 128
+/* Until the next one. Not 0: libh2o runs what is due at once within the same turn. */
+#define CARRY_ON_MS 1
 
 /* Tools' results that are remembered because their rule calls them resources. */
 #define RESULTS_MAX 16384
@@ -29,7 +33,7 @@ struct board {
 
 struct posted {
     h2o_multithread_message_t super;
-    size_t count;
+    size_t count, done;
     struct action actions[];
 };
 
@@ -144,20 +148,43 @@ void announce_purged(struct flow *flow, const uint64_t *subjects, size_t count)
     announce(flow, &actions);
 }
 
+/* In order; the rest in the next turn. */
+static void carry_out(struct flow *flow, size_t most)
+{
+    while (most != 0 && !h2o_linklist_is_empty(&flow->posted)) {
+        struct posted *m = H2O_STRUCT_FROM_MEMBER(struct posted, super.link, flow->posted.next);
+
+        for (; m->done != m->count && most != 0; ++m->done, --most) {
+            stream_carry_out(flow, &m->actions[m->done]);
+            forget(&m->actions[m->done]);
+        }
+        if (m->done != m->count)
+            break;
+        h2o_linklist_unlink(&m->super.link);
+        free(m);
+    }
+    if (!h2o_linklist_is_empty(&flow->posted) && !h2o_timeout_is_linked(&flow->carry_on))
+        h2o_timeout_link(flow->ctx->loop, &flow->carry_timeout, &flow->carry_on);
+}
+
+void announce_now(struct flow *flow)
+{
+    carry_out(flow, SIZE_MAX);
+}
+
+static void on_carry_on(h2o_timeout_entry_t *entry)
+{
+    carry_out(H2O_STRUCT_FROM_MEMBER(struct flow, carry_on, entry), CARRIED_AT_ONCE);
+}
+
 static void on_posted(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages)
 {
     struct flow *flow = H2O_STRUCT_FROM_MEMBER(struct flow, action_receiver, receiver);
+    bool is_idle = h2o_linklist_is_empty(&flow->posted);
 
-    while (!h2o_linklist_is_empty(messages)) {
-        struct posted *m = H2O_STRUCT_FROM_MEMBER(struct posted, super.link, messages->next);
-
-        h2o_linklist_unlink(&m->super.link);
-        for (size_t i = 0; i != m->count; ++i) {
-            stream_carry_out(flow, &m->actions[i]);
-            forget(&m->actions[i]);
-        }
-        free(m);
-    }
+    h2o_linklist_insert_list(&flow->posted, messages);
+    if (is_idle)
+        carry_out(flow, CARRIED_AT_ONCE);
 }
 
 static void on_tick(h2o_timeout_entry_t *entry)
@@ -185,6 +212,9 @@ void announce_open(struct flow *flow)
     struct board *board = flow->shared->board;
 
     h2o_linklist_init_anchor(&flow->streams);
+    h2o_linklist_init_anchor(&flow->posted);
+    flow->carry_on.cb = on_carry_on;
+    h2o_timeout_init(flow->ctx->loop, &flow->carry_timeout, CARRY_ON_MS);
     h2o_timeout_init(flow->ctx->loop, &flow->tick_timeout, TICK_MS);
     flow->tick.cb = on_tick;
     h2o_multithread_register_receiver(flow->ctx->queue, &flow->action_receiver, on_posted);
@@ -206,6 +236,9 @@ void announce_close(struct flow *flow)
     while (!h2o_linklist_is_empty(&flow->action_receiver._messages))
         h2o_evloop_run(flow->ctx->loop, 1);
     h2o_multithread_unregister_receiver(flow->ctx->queue, &flow->action_receiver);
+    carry_out(flow, SIZE_MAX);
+    h2o_timeout_unlink(&flow->carry_on);
+    h2o_timeout_dispose(flow->ctx->loop, &flow->carry_timeout);
     h2o_timeout_unlink(&flow->tick);
     h2o_timeout_dispose(flow->ctx->loop, &flow->tick_timeout);
 }

@@ -17,8 +17,11 @@ struct board;
 struct board *board_new(void);
 void board_free(struct board *board);
 
-/* Taken: what the actions hold; they are empty after it. Carried out in a later turn of their loops, in order. */
+/* Taken: what the actions hold; they are empty after it. Carried out in later turns of their loops, in order, so many at once that requests do not wait for long. */
 void announce(struct flow *flow, struct actions *actions);
+
+/* What was announced to this loop and came is carried out, all of it. */
+void announce_now(struct flow *flow);
 
 /* An upstream's reply to this caller, learned already, ended his credential or session: what he is subscribed to ends with it. is_delete: the request was a DELETE. */
 void announce_ends(struct flow *flow, const struct identity *id, int status, bool is_delete);

@@ -70,6 +70,7 @@ enum breaker_state flow_ask_breaker(struct flow *flow, const struct cp_message *
 
 void flow_drain(struct flow *flow)
 {
+    announce_now(flow);
     streams_drain(flow);
 }
 

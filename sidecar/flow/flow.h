@@ -65,6 +65,9 @@ struct flow {
     h2o_linklist_t flights[FLOW_FLIGHT_BUCKETS]; /* that this loop has to do with */
     h2o_multithread_receiver_t flight_receiver;
     h2o_linklist_t streams, stream_buckets[FLOW_STREAM_BUCKETS];
+    h2o_linklist_t posted; /* what is to be done for them, by the order in which it came */
+    h2o_timeout_t carry_timeout;
+    h2o_timeout_entry_t carry_on;
     uint64_t last_stream_id;
     h2o_multithread_receiver_t action_receiver;
     h2o_timeout_t tick_timeout;

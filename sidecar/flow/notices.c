@@ -144,6 +144,27 @@ void coverage_of_listen(struct flow *flow, const struct cp_message *message, str
     ret->resources = listen.resources;
 }
 
+void coverage_narrow(struct flow *flow, const struct cp_answer *ack, struct coverage *coverage)
+{
+    struct cp_json_doc *doc = &flow->reply_doc;
+    struct coverage granted = {.tools = false};
+    struct covering covering = {flow, &granted};
+    struct cp_listen listen;
+    int r;
+
+    if (cp_json_member(doc, cp_json_member(doc, cp_json_root(doc), SPAN("params")), SPAN("notifications")) == NULL)
+        return;
+    if ((r = cp_listen_read_ack(ack, doc, &listen, add_uri, &covering)) == -ENOMEM)
+        h2o_fatal("no memory");
+    if (r != 0)
+        return;
+    granted.tools = listen.tools;
+    granted.prompts = listen.prompts;
+    granted.resources = listen.resources;
+    coverage_done(coverage);
+    *coverage = granted;
+}
+
 void coverage_done(struct coverage *coverage)
 {
     free(coverage->uris);

@@ -17,6 +17,8 @@ struct coverage {
 };
 void coverage_of_get(struct coverage *ret);
 void coverage_of_listen(struct flow *flow, const struct cp_message *message, struct coverage *ret);
+/* No more than what the upstream acknowledged (its scan in flow->reply_doc); what it does not say leaves it as it is. */
+void coverage_narrow(struct flow *flow, const struct cp_answer *ack, struct coverage *coverage);
 void coverage_done(struct coverage *coverage);
 /* What it covered is stale from now on. */
 void coverage_lost(struct flow *flow, const struct coverage *coverage);

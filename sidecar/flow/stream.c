@@ -31,6 +31,7 @@
 #define RETRY_MAX_MS   (30 * 1000)
 /* One round of looking after takes in this many ticks every stream. */
 #define LOOK_EACH_TICKS 20
+/* What was to be asked, and found no place for so long, is not asked any more. */
 
 enum phase {
     PHASE_HEAD,  /* asked */
@@ -71,7 +72,7 @@ struct stream {
     size_t body_bytes;
     struct listening listening;
     struct coverage coverage;
-    struct stamps stamps;
+    struct stamps *stamps; /* of one that may change something; owned */
     struct frames frames;
     struct buf refusal;   /* HELD */
     struct buf held;      /* what is said when it may be: ours, and what came before the acknowledgement */
@@ -137,8 +138,10 @@ static void log_stream(struct stream *st)
 
 static void raise_stamps(struct stream *st)
 {
-    if (st->has_head ? st->status != 401 && st->status != 403 : st->stamps.is_known)
-        stamps_raise(st->flow, &st->stamps);
+    if (st->stamps == NULL)
+        return;
+    if (st->has_head ? st->status != 401 && st->status != 403 : st->stamps->is_known)
+        stamps_raise(st->flow, st->stamps);
 }
 
 /* Both sides are through. */
@@ -146,7 +149,8 @@ static void finish(struct stream *st)
 {
     unregister(st);
     raise_stamps(st);
-    stamps_end(st->flow, &st->stamps);
+    if (st->stamps != NULL)
+        stamps_end(st->flow, st->stamps);
     alarm_clear(&st->flow->alarms, &st->retry);
     h2o_linklist_unlink(&st->link);
     h2o_linklist_unlink(&st->by_id);
@@ -161,6 +165,7 @@ static void finish(struct stream *st)
     buf_done(&st->refusal);
     actions_done(&st->early);
     cp_policy_unref(st->policy);
+    free(st->stamps);
     free(st->body);
     free(st);
 }
@@ -665,6 +670,8 @@ static void acknowledge(struct stream *st, const struct frame *frame, const stru
     }
     if (st->is_again)
         tell_missed(st);
+    /* what was only asked for makes nothing old when the stream is lost */
+    coverage_narrow(st->flow, ack, &st->coverage);
     is_good = begin_listening(st, ack);
     st->goes_on_alone = is_good && listening_adds(&st->listening) && !st->listening.they_tell;
     if (st->is_again) {
@@ -1066,7 +1073,6 @@ static void on_end(void *data, enum upstream_end how)
         if (!st->saw_end && survive(st))
             return;
         release_early(st);
-        release_early(st);
         write_out(st, frames_rest(&st->frames));
     }
     end_client(st, is_whole && !(st->is_again && !st->saw_end));
@@ -1190,8 +1196,6 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     st->is_ours = flow->shared->subscribers != NULL && flow->index != FLOWS_MAX && !st->is_hidden && !plan->id->has_expired &&
                   (!st->is_listen || plan->caller->agrees) && (st->is_listen || plan->id->has_session) &&
                   !flow->shared->trust.policy->observe;
-    if (plan->stamps != NULL)
-        st->stamps = *plan->stamps;
     if (st->is_listen)
         begin_listen(st, req, plan);
     else
@@ -1200,9 +1204,13 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     h2o_linklist_insert(bucket_of(flow, st->ref.id), &st->by_id);
     ++flow->exchange_count;
     atomic_fetch_add_explicit(flow->shared->open_streams, 1, memory_order_relaxed);
-    stamps_begin(flow, &st->stamps);
-    if (st->stamps.is_known)
-        stamps_raise(flow, &st->stamps);
+    if (plan->stamps != NULL && plan->stamps->count != 0) {
+        st->stamps = h2o_mem_alloc(sizeof(*st->stamps));
+        *st->stamps = *plan->stamps;
+        stamps_begin(flow, st->stamps);
+        if (st->stamps->is_known)
+            stamps_raise(flow, st->stamps);
+    }
     st->client = downstream_new(req, st, on_client_gone, on_client_drained);
     downstream_watch(st->client);
     announce_wake(flow);

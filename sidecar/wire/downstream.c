@@ -126,8 +126,12 @@ static void on_proceed(h2o_generator_t *generator, h2o_req_t *req)
         send_error(d);
     } else if (d->pending.n != 0 || d->ending) {
         flush(d);
-    } else if (d->owner != NULL) {
-        d->on_drained(d->owner);
+    } else {
+        /* it may be silent for hours */
+        buf_done(&d->pending);
+        buf_done(&d->flying);
+        if (d->owner != NULL)
+            d->on_drained(d->owner);
     }
 }
 
