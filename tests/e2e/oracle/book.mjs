@@ -70,7 +70,7 @@ export class Book {
         const { run } = this;
         const uri = thing.startsWith('uri ') ? thing.slice(4) : undefined;
         const tool = uri === undefined ? undefined : toolOf(uri);
-        const link = { thing, uri, op, isResult: tool !== undefined, sinceTick: run.clock(), sinceMs: now(), tolds: [], losses: [], asks: 1 };
+        const link = { thing, uri, op, isResult: tool !== undefined, sinceTick: run.clock(), sinceMs: now(), tolds: [], losses: [], asks: 0 };
         const asked = { credential: op.credential, session: op.session, era: op.era };
         const questions = uri === undefined ? METHODS[thing.slice(5)].map((method) => ({ ...asked, method, name: '' })) : [{ ...asked, method: tool === undefined ? 'resources/read' : 'tools/call', name: tool ?? uri, dataKey: uri }];
         for (const question of questions) question.rule = ruleOf(run.phase, question.method, question.name);
@@ -118,7 +118,7 @@ export class Book {
         const thing = `uri ${op.name}`;
         const before = links.get(thing);
         if (before !== undefined && before.endedMs === undefined) return Object.assign(before, { lookMs: now(), asks: before.asks + 1 });
-        const link = this.#link(op, thing);
+        const link = Object.assign(this.#link(op, thing), { asks: 1 });
         if (before !== undefined) link.tolds = before.tolds.filter((ms) => ms > now() - FLIGHT_MS);
         links.set(thing, link);
         return link;
@@ -170,7 +170,8 @@ export class Book {
             stream.deadMs ??= now();
             stream.whyDead ??= `session ended in #${x.serial}`;
         }
-        for (const link of session.links.values()) if (link.answeredMs !== undefined && x.ms > link.answeredMs) link.endedMs ??= now();
+        // not what was asked for since
+        for (const link of session.links.values()) if (link.answeredMs !== undefined && link.asks === 0 && (link.lookMs ?? link.answeredMs) < x.ms) link.endedMs ??= now();
         this.run.count('subscribed sessions that ended', 1);
     }
     lost(x) {
