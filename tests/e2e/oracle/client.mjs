@@ -178,7 +178,7 @@ export class Client {
         if (status !== 200) complain('status', `with status ${status}`);
         if (how === 'stand-in') this.#judgeFailure(op, outcome.standsInFor, undefined, complain);
         // when his own fetch failed, and another's had not meanwhile
-        else if (op.exchange && !(op.exchange.status >= 500) && op.exchange.fault === undefined) complain('request', 'and yet the upstream was asked');
+        else if (op.exchange && !(op.exchange.status >= 500) && op.exchange.fault === undefined && !(op.rule.timeoutMs !== undefined && run.judge.fresh.isLate(op))) complain('request', 'and yet the upstream was asked');
         const x = this.#exchangeOf(reply);
         if (x === undefined) return complain('unknown', 'nobody knows when it was made');
         const objection = run.judge.objection(op, x, how);
