@@ -129,7 +129,8 @@ void announce_ends(struct flow *flow, const struct identity *id, int status, boo
     if (subscribers == NULL || !subscribers_is_any(subscribers))
         return;
     /* all who come without credentials look alike: what one of them is refused ends no other's stream */
-    if ((status == 401 || status == 403) && id->epochs[0] == 0 && !id->credential.is_anonymous)
+    if ((status == 401 || status == 403) && id->epochs[0] == 0 && !id->credential.is_anonymous &&
+        !MUTANT("polls-with-dead-credential"))
         subscribers_end_credential(subscribers, id->credential.bytes, &actions);
     if (id->has_session && id->epochs[1] == 0 && (status == 404 || (is_delete && status >= 200 && status < 300))) {
         identity_session_name(id, name);

@@ -91,6 +91,8 @@ void stamps_announce(struct flow *flow, const struct stamps *stamps)
 
 void stamps_begin(struct flow *flow, struct stamps *stamps)
 {
+    if (MUTANT("told-when-begun"))
+        stamps_announce(flow, stamps);
     for (stamps->begun = 0; stamps->begun != stamps->count; ++stamps->begun)
         stamps->places[stamps->begun] = (uint16_t)store_begin(flow->shared->trust.store, stamps->subjects[stamps->begun]);
 }

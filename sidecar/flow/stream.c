@@ -202,6 +202,7 @@ static void untold(struct flow *flow, const struct action *action)
 void stream_tell(struct flow *flow, const struct action *action)
 {
     struct stream *st = find(flow, action->stream.id);
+    struct span id = st != NULL && st->is_listen ? st->request_id : SPAN_ABSENT;
     struct buf *text = &flow->content;
 
     if (st == NULL || st->client == NULL || !st->is_registered) {
@@ -215,9 +216,12 @@ void stream_tell(struct flow *flow, const struct action *action)
         st->is_given_up = st->is_listen;
         return;
     }
+    if (MUTANT("subscription-id-foreign") && st->is_listen)
+        id = SPAN("\"mcpcached\"");
+    if (MUTANT("told-with-event-id") && buf_add_span(&st->held, SPAN("id: 1\n")) != 0)
+        h2o_fatal("no memory");
     text->n = 0;
-    if (cp_tell_notice(notice_of(action->topic), topic_text_span(action->uri), st->is_listen ? st->request_id : SPAN_ABSENT,
-                       text) != 0)
+    if (cp_tell_notice(notice_of(action->topic), topic_text_span(action->uri), id, text) != 0)
         h2o_fatal("no memory");
     counts_add(COUNT_TOLD);
     say(st, buf_span(text));
@@ -426,8 +430,8 @@ void stream_begin(struct flow *flow, h2o_req_t *req, const struct exchange_plan 
     memcpy(st->id.credential, plan->id->credential.bytes, sizeof(st->id.credential));
     memcpy(st->id.principal, plan->id->principal.bytes, sizeof(st->id.principal));
     st->id.is_anonymous = plan->id->credential.is_anonymous;
-    /* of what the upstream does not see as it came, nothing is kept */
-    st->is_ours = flow->shared->subscribers != NULL && flow->index != FLOWS_MAX && !st->is_hidden &&
+    /* of what the upstream does not see as it came, nothing is kept; nor for a token that says itself that it is over: an upstream that lets it in tells it what it likes */
+    st->is_ours = flow->shared->subscribers != NULL && flow->index != FLOWS_MAX && !st->is_hidden && !plan->id->has_expired &&
                   (!st->is_listen || plan->caller->agrees) && (st->is_listen || plan->id->has_session) &&
                   !flow->shared->trust.policy->observe;
     if (st->is_listen)

@@ -377,6 +377,7 @@ bool stream_listen_here(struct stream *st)
         if (st->phase != PHASE_ACK)
             start_local(st);
         text->n = st->held.n = 0;
+        st->listening.lists.tools |= MUTANT("acknowledged-unasked");
         if (cp_tell_ack(&st->listening.lists, st->listening.uris, st->listening.uri_count, st->request_id, text) != 0 ||
             frame_add(&st->held, buf_span(text)) != 0)
             h2o_fatal("no memory");

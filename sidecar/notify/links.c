@@ -223,6 +223,13 @@ void link_tell_on(struct link *link, const struct stream *stream, struct actions
     };
     memcpy(action.subscriber, link->subscriber->name, sizeof(action.subscriber));
     link->is_pending = !actions_add(out, &action);
+    if (!MUTANT("two-streams-told"))
+        return;
+    for (const struct stream *other = link->subscriber->streams; other != NULL; other = other->next) {
+        action.stream = other->ref;
+        if (other != stream && other->may_tell)
+            actions_add(out, &action);
+    }
 }
 
 /* Whose result it is that he hears of. */
@@ -286,7 +293,8 @@ bool link_is_twin_told(const struct link *link, int64_t now_ms)
 
 void link_purged(struct subscribers *s, struct link *link, int64_t now_ms, struct actions *out)
 {
-    const bool is_twin = link_is_twin_told(link, now_ms);
+    /* several of a tool's results may have one name */
+    const bool is_twin = link_is_twin_told(link, now_ms) || (link->is_result && link->is_told && link->told_ms == now_ms);
 
     /* the upstream was quicker: its notice came before the end of the write that it was about */
     if (link->is_covered && link->hold.at == 0 && link->is_told && now_ms - link->told_ms < s->options.hold_ms)
@@ -306,7 +314,8 @@ void link_saw(struct subscribers *s, struct end *end, const struct sighting *sig
 {
     struct link *link = link_of_end(end);
     const bool is_first = link->arm == ARM_NONE;
-    const bool is_change = !is_first && memcmp(link->content.bytes, sighting->content.bytes, sizeof(link->content.bytes)) != 0;
+    const bool is_change = (!is_first || MUTANT("baseline-told")) &&
+                           memcmp(link->content.bytes, sighting->content.bytes, sizeof(link->content.bytes)) != 0;
     const bool was_told = link->is_told;
 
     if (!is_first && sighting->began_ms <= link->began_ms)
@@ -325,7 +334,7 @@ void link_saw(struct subscribers *s, struct end *end, const struct sighting *sig
         link->arm = end->arm;
         link_settle(s, link);
     }
-    if (is_change && !was_told)
+    if (is_change && !was_told && !MUTANT("changes-untold"))
         link_tell(s, link, now_ms, out);
 }
 

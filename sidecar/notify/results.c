@@ -14,7 +14,7 @@ static bool is_zeros(const uint8_t bytes[16])
 
 static bool is_served_to(const struct result *result, const struct subscriber *subscriber)
 {
-    if (result->scope == CP_SCOPE_PUBLIC)
+    if (result->scope == CP_SCOPE_PUBLIC || MUTANT("results-told-to-all"))
         return true;
     if (memcmp(result->principal, subscriber->principal, sizeof(result->principal)) != 0)
         return false;

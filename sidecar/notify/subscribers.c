@@ -271,6 +271,26 @@ static void ring_saw(struct subscribers *s, struct end *first, const struct sigh
     }
 }
 
+struct sameness {
+    struct subscribers *subscribers;
+    const struct sighting *sighting;
+    const struct watch *but;
+    int64_t now_ms;
+    struct actions *out;
+};
+
+/* MUTANT told-to-all. */
+static void on_same_subject(void *ctx, const struct tagged *tagged)
+{
+    struct sameness *same = ctx;
+    const struct watch *watch = tagged->owner;
+
+    if (tagged->is_result || watch == same->but)
+        return;
+    ring_saw(same->subscribers, watch->drivers, same->sighting, same->now_ms, same->out);
+    ring_saw(same->subscribers, watch->others, same->sighting, same->now_ms, same->out);
+}
+
 void subscribers_saw(struct subscribers *s, const struct sighting *sighting, int64_t now_ms, struct actions *out)
 {
     struct watch *watch;
@@ -281,6 +301,11 @@ void subscribers_saw(struct subscribers *s, const struct sighting *sighting, int
         /* drivers first: what leaves the others joins them */
         ring_saw(s, watch->drivers, sighting, now_ms, out);
         ring_saw(s, watch->others, sighting, now_ms, out);
+    }
+    if (MUTANT("told-to-all") && sighting->subject_count != 0) {
+        struct sameness same = {s, sighting, watch, now_ms, out};
+
+        tags_visit(&s->tags, sighting->subjects, 1, on_same_subject, &same);
     }
     subscribers_unlock(s);
 }
@@ -562,7 +587,7 @@ void subscribers_unsubscribe(struct subscribers *s, const uint8_t name[16], uint
     struct subscriber *subscriber;
 
     subscribers_lock(s);
-    if ((subscriber = subscriber_of(s, name)) != NULL) {
+    if ((subscriber = subscriber_of(s, name)) != NULL && !MUTANT("unsubscribe-ignored")) {
         for (struct link *link = link_first(s, subscriber, subject), *next; link != NULL; link = next) {
             next = link_next(link);
             link_drop(s, link);

@@ -193,7 +193,9 @@ void watch_note(struct subscribers *s, struct watch *watch, const struct sightin
     watch->gones = 0;
     watch->is_moved = true;
     watch->good_until_ms = fresh_until_ms;
-    if (fresh_until_ms != 0)
+    if (MUTANT("polled-in-a-hurry"))
+        watch->due_ms = plus(now_ms, 100);
+    else if (fresh_until_ms != 0)
         watch->due_ms = plus(later(fresh_until_ms, plus(began_ms, s->options.min_poll_ms)),
                              jitter(s, fresh_until_ms > began_ms ? fresh_until_ms - began_ms : 0, JITTER_MAX_MS));
     else if (s->options.unfresh_poll_ms != 0)

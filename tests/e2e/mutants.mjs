@@ -18,7 +18,7 @@ const AT_ONCE = 2;
 const TEST_WITHIN_MS = 120_000;
 
 /**
- * Who notices each mutant, a line each: [file of end-to-end tests, part of the titles] or {meson: name of a C test}.
+ * Who notices each mutant, a line each: [file of end-to-end tests, part of the titles], {meson: name of a C test} or {oracle: a phase of it}.
  * Without a part of the titles the whole file runs, until its first failure.
  */
 const LIKELY = {
@@ -70,6 +70,20 @@ const LIKELY = {
     'admin-token-ignored': ['purge', 'over TCP: no token'],
     'admin-origin-ignored': ['purge', 'over TCP: no token'],
     'admin-host-ignored': { meson: 'admin_gate' },
+    'told-to-all': { oracle: 'plain' },
+    'told-ungranted': { oracle: 'plain' },
+    'polls-with-dead-credential': { oracle: 'plain' },
+    'two-streams-told': { oracle: 'plain' },
+    'subscription-id-foreign': { oracle: 'plain' },
+    'told-with-event-id': { oracle: 'plain' },
+    'unsubscribe-ignored': { oracle: 'watch' },
+    'polled-in-a-hurry': { oracle: 'plain' },
+    'baseline-told': { oracle: 'plain' },
+    'results-told-to-all': { oracle: 'plain' },
+    'acknowledged-unasked': { oracle: 'plain' },
+    'told-when-begun': { oracle: 'plain' },
+    'listen-cut-by-loss': { oracle: 'plain' },
+    'changes-untold': { oracle: 'watch' },
     'purge-only-counted': ['purge', 'each kind of purge takes'],
 };
 

@@ -2,8 +2,9 @@
 // The oracle: many clients, tokens, sessions and policies in front of a server that stamps every answer with who asked, in which session, for which
 // version of the data, in which exchange. It fails on any byte that crosses a boundary which the policy does not open, on any hit after a refusal was
 // seen, on any hit without admission; on any answer that is older than a write which its reader saw end, than a purge or a notification that somebody saw, than the
-// policy's grace, or that is old and does not say so; on any fetch that is shared with who may not have it, or asked after it was purged; and when a run did not bring
-// every protection into play, because then it shows nothing.
+// policy's grace, or that is old and does not say so; on any fetch that is shared with who may not have it, or asked after it was purged; on any notice to who did not ask for it, may
+// not hear it, or for whom nothing changed, on a wrong stream, or after an end that was seen, and on one that does not come; on any poll that nobody's subscription asks for; and when
+// a run did not bring every protection into play, because then it shows nothing.
 //
 //   node oracle.mjs [--ops 100000] [--seed N] [--phase NAME,...] [--tolerate WORD,...] [--expect-violation] [--threads N] [--log]
 //
@@ -39,6 +40,11 @@ const ENOUGH = {
     'withheld: purged who': 1000, 'withheld: purged tag': 400, 'withheld: purged uri': 20, 'withheld: purged list': 40, 'withheld: purged tool': 8, 'withheld: soft purged reads': 80,
     'withheld: soft purged list': 30, 'withheld: vetoed': 30, 'withheld: definition': 2, 'refreshes': 80, 'heard': 80, 'stream lost': 25, 'purge hard': 60, 'purge soft': 40,
     'own 400 header': 80, 'own 403 origin': 20,
+    'polls': 500, "hit on a poll's": 150, 'poll answered 200 error': 20, 'told modern': 500, 'told legacy': 100, 'told of a list': 80, 'told of a result': 200, 'told of a resource (public)': 250,
+    'told of a resource (private)': 15, 'told of a resource (flip)': 12, 'told of what is gone': 8, 'told of what the upstream tells of': 20, 'told one of several streams': 20, 'told in time': 8,
+    'hit after a notice': 120, 'one view changed, of several': 25, 'acknowledged here alone': 60, 'acknowledged more than upstream': 35, 'subscribed here': 200, 'subscribed upstream': 60,
+    'unsubscribed': 25, 'offers made': 400, 'stream after a probe': 6, 'listen sought again': 5, 'listen outlived a loss': 8, 'listen ended by the stop': 8, 'streams of who was refused': 25,
+    'subscribed sessions that ended': 200,
 };
 
 const totals = new Map();
@@ -64,6 +70,7 @@ function table() {
     for (const what of [...totals.keys()].sort()) say(`  ${what.padEnd(width)} ${tens(totals.get(what)).padStart(10)}`);
 }
 
+const shares = phases.reduce((sum, { share }) => sum + share, 0);
 let passed = 0;
 let failed = 0;
 let done = 0;
@@ -73,7 +80,7 @@ rounds: for (let round = 0; done < wanted; round++) {
     const ownSeed = seed + round;
     const ops = Math.min(PER_PHASE * phases.length, wanted - done);
     for (const phase of phases) {
-        const share = Math.ceil(ops / phases.length);
+        const share = Math.ceil((ops * phase.share) / shares);
         const run = new Run(phase, { ops: share, seed: ownSeed, binary: defaultBinary, tolerated: values.tolerate.split(','), level: values.log ? 'info' : 'warn', ...(values.threads === undefined ? {} : { threads: Number(values.threads) }) });
         await run.play(({ done: soFar, counts }, ms) => say(`  ${phase.name}: ${tens(soFar)} of ${tens(share)}, ${tens((soFar / ms) * 1000)}/s, ${tens(counts.get('hits') ?? 0)} hits`));
         done += run.done;

@@ -2,7 +2,7 @@
 // A connection to the sidecar, shared by whoever the plan says, as behind a reverse proxy; one question at a time; every answer is judged on arrival.
 import net from 'node:net';
 import { Reader, header, lines } from './http.mjs';
-import { isPublic } from './phases.mjs';
+import { invalidatedBy, isPublic } from './phases.mjs';
 import { now } from './world.mjs';
 
 const SLACK_MS = 3;
@@ -49,7 +49,11 @@ export class Client {
             if (settle) settle(reply);
             else if (reply) this.run.violation('framing', `an answer that nobody asked for: ${reply.line} ${reply.body}`);
         };
-        const reader = new Reader(true, answer, (message) => this.run.hear(message, this.#asked));
+        const reader = new Reader(true, answer, (message) => {
+            const stream = this.run.book.streams.get(this.#asked?.number);
+            if (stream !== undefined && this.#socket === socket) this.run.book.opened(stream, / 200 /.test(message.line));
+            this.run.hear(message, this.#asked);
+        });
         socket.on('data', (piece) => {
             try {
                 reader.feed(piece);
@@ -87,7 +91,8 @@ export class Client {
                 if (this.#socket === null) await this.#connect();
             } catch (error) {
                 if (!run.isUp) continue;
-                throw error;
+                run.violation('process', `nobody listens (${error.message}):\n${run.process.words.slice(-60).join('\n')}`);
+                break;
             }
             await this.#ask(op);
             this.run.judged();
@@ -98,6 +103,7 @@ export class Client {
     async #ask(op) {
         const { run } = this;
         run.upstream.operations.set(op.number, op);
+        const stream = op.verb === 'GET' && op.path === '/mcp' && op.session ? run.book.open(op) : undefined;
         if (op.rule?.graceMs > 0) run.upstream.refreshable.set(op.number, op);
         op.tick = run.clock();
         op.ms = now();
@@ -114,9 +120,12 @@ export class Client {
             this.#socket.write(text, 'latin1');
             if (op.leavesAfterMs !== undefined) setTimeout(() => settle('left'), op.leavesAfterMs);
         });
+        if (stream !== undefined) run.book.closed(stream);
         if (reply === 'left') {
             // it may still reach the upstream, and what comes back may be kept
             op.hasLeft = true;
+            // perhaps it never got there: nobody knows but that it may have
+            if (op.isWrite) run.book.purged(invalidatedBy(op), op.tick);
             op.leftTick = run.clock();
             run.note(op, `   ${op.number} -> left`);
             run.count('left early', 1);
@@ -169,7 +178,7 @@ export class Client {
         if (status !== 200) complain('status', `with status ${status}`);
         if (how === 'stand-in') this.#judgeFailure(op, outcome.standsInFor, undefined, complain);
         // when his own fetch failed, and another's had not meanwhile
-        else if (op.exchange && !(op.exchange.status >= 500) && op.exchange.fault === undefined) complain('request', 'and yet the upstream was asked');
+        else if (op.exchange && !(op.exchange.status >= 500) && op.exchange.fault === undefined && !(op.rule.timeoutMs !== undefined && run.judge.fresh.isLate(op))) complain('request', 'and yet the upstream was asked');
         const x = this.#exchangeOf(reply);
         if (x === undefined) return complain('unknown', 'nobody knows when it was made');
         const objection = run.judge.objection(op, x, how);
@@ -235,12 +244,14 @@ export class Client {
         run.count(`hit ${how}`, 1);
         if (x.content === 'isError') run.count('hit negative', 1);
         if (op.isOnlyIfCached) run.count('hit only-if-cached', 1);
-        if (x.isRefresh) run.count("hit on a refresh's", 1);
+        if (x.isRefresh && !x.isPoll) run.count("hit on a refresh's", 1);
         const isAnother = x.credential !== op.credential;
         const scope = isPublic(op.rule, x) ? (op.rule.scope === 'public' ? 'public (rule)' : 'public (hint)') : op.era === 'legacy' && op.rule.scope !== 'principal' ? (op.session ? 'session' : 'no session') : 'principal';
         run.count(`hit ${scope}`, 1);
         run.count(`hit ${op.era}`, 1);
         run.count('hits', 1);
+        if (op.notBefore) run.count('hit after a notice', 1);
+        if (x.isPoll) run.count("hit on a poll's", 1);
         if (isAnother) run.count(isPublic(op.rule, x) ? "hit on another's public" : 'hit by claims of another token', 1);
         if (op.credential.isAnonymous) run.count('hit anonymous', 1);
         if (op.waitedForProbe) run.count('hit after a probe', 1);
@@ -313,13 +324,19 @@ export class Client {
         const x = op.exchange;
         const complain = (word, text) => run.violation(word, `operation ${op.number} (${op.answer}): ${text}; ${reply.body.slice(0, 300)}`, op);
         run.count(`${outcome.isMiss ? 'miss' : 'bypass'} ${outcome.isStored ? 'stored' : (outcome.detail ?? '-')}`, 1);
+        if (status === 504 && x?.status !== 504 && op.rule?.timeoutMs !== undefined && run.judge.fresh.isLate(op)) {
+            // it, or its answer, may still be on its way
+            if (!x) run.cut.add(op.number);
+            return;
+        }
         if (x && x.fault !== undefined && x.fault !== 'status') {
             if (status !== 502 && !(status === 504 && op.rule?.timeoutMs !== undefined)) complain('status', `the upstream broke off (${x.fault})`);
             return;
         }
         if (!x || x.sentTick === undefined) return complain('answer', 'it says no hit, and the upstream was not asked');
         if (x.status !== status) complain('status', `the upstream said ${x.status}`);
-        if (x.body !== undefined && x.status !== 204 && !reply.body.includes(x.body)) complain('bytes', `the upstream sent ${x.body}`);
+        if (x.opened) run.learnOffers(op, reply.body);
+        else if (x.body !== undefined && x.status !== 204 && !reply.body.includes(x.body)) complain('bytes', `the upstream sent ${x.body}`);
         if (run.phase.origins.length > 0 && op.origin !== undefined && !run.phase.origins.includes(op.origin) && op.path === '/mcp' && op.verb !== 'OPTIONS') complain('origin', `its Origin ${op.origin} is not on the list`);
         this.#judgeHeaders(op, reply, complain);
         this.#countWithheld(op);

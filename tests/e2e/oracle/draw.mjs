@@ -2,7 +2,7 @@
 // What a client does next, drawn from its own dice: a question of either era by somebody, now and then with what makes it one that only the upstream
 // may answer, and now and then a change of the world upstream.
 import { Dice } from './dice.mjs';
-import { NOTED, TOOLS, WRITES, ruleOf } from './phases.mjs';
+import { NOTED, RESULT_URIS, SEEN_URIS, TOOLS, WRITES, hasResultUri, reachOf, ruleOf, uriOf } from './phases.mjs';
 import { now } from './world.mjs';
 
 const MODERN = '2026-07-28';
@@ -15,6 +15,9 @@ const sumOf = (table) => table.reduce((sum, [weight]) => sum + weight, 0);
 const TOOL_SUM = sumOf(TOOLS);
 const WRITE_SUM = sumOf(WRITES);
 const RESOURCES = ['hint://pub/', 'hint://priv/', 'hint://flip/', 'hint://none/', 'rule://mine/', 'rule://open/'];
+/** Of what others hear of changes. */
+const WATCHED = [...SEEN_URIS, ...RESULT_URIS];
+const LISTS_WATCHED = ['tools/list', 'prompts/list', 'resources/list', 'resources/templates/list'];
 const KINDS = [[44, 'tool'], [17, 'resource'], [8, 'list'], [0.8, 'write'], [1.2, 'notification'], [1.2, 'ping'], [1, 'get'], [1, 'delete'], [0.6, 'elsewhere'], [0.2, 'strange'], [0.6, 'again']];
 const KIND_SUM = sumOf(KINDS);
 /** What makes a read a question for the upstream alone; the word is that of the report. */
@@ -66,8 +69,34 @@ export class Drawer {
         if (herd?.asked.name && dice.chance(0.006)) world.deny(herd.credential, herd.asked.name, dice);
         if (dice.chance(0.004)) world.flip(dice.chance(0.3) ? 'resources/list' : `hint://flip/${dice.below(3)}`);
         if (dice.chance(0.004 * world.phase.fire)) world.breakDown(dice.of(FRAIL), dice);
-        if (dice.chance(0.004)) this.run.announce(this.#news());
+        if (world.phase.tells && dice.chance(0.004)) this.run.announce(this.#news());
+        if (dice.chance(0.006 * world.phase.watches)) this.#changeWatched();
         if (dice.chance(0.008 * often) && credential.sessions.length > 0) world.forget(dice.of(credential.sessions), dice);
+    }
+
+    /** Something that somebody may be subscribed to changes, for everybody or in one view, and nobody says so. */
+    #changeWatched() {
+        const { run: { world, book }, dice } = this;
+        const how = dice.weighted([[35, 'all'], [35, 'one'], [8, 'gone'], [4, 'flip'], [18, 'list']], 100);
+        const uri = dice.of(WATCHED);
+        if (how === 'list') {
+            const list = dice.of(LISTS_WATCHED);
+            if (list === 'tools/list') world.redefine(dice.of(NOTED), dice);
+            else world.bump(list);
+            book.promise(list);
+        } else if (how === 'gone' && uri.startsWith('seen:')) {
+            world.vanish(uri);
+        } else if (how === 'flip' && uri.startsWith('seen://hint')) {
+            world.flip(uri);
+        } else if (how === 'one' && reachOf(uri) !== 'public') {
+            const part = book.somebodysPart(uri, dice);
+            if (part === undefined) return;
+            world.bump(part);
+            book.promise(part);
+        } else {
+            world.bump(uri);
+            book.promise(uri);
+        }
     }
 
     /** Something changed upstream, and whoever listens may be told. */
@@ -75,6 +104,8 @@ export class Drawer {
         const { run: { world }, dice } = this;
         const what = dice.weighted([[60, 'updated'], [20, 'tools'], [8, 'prompts'], [12, 'resources']], 100);
         if (what === 'tools' || dice.chance(0.15)) world.redefine(dice.of(NOTED), dice);
+        if (what === 'prompts') world.bump('prompts/list');
+        if (what === 'resources') world.bump(dice.of(['resources/list', 'resources/templates/list']));
         if (what !== 'updated') return { what };
         const uri = dice.weighted([[70, `${dice.of(RESOURCES)}${dice.below(3)}`], [15, `res://k${dice.zipf(5)}`], [15, `sub://${dice.below(3)}`]], 100);
         world.bump(uri);
@@ -111,7 +142,11 @@ export class Drawer {
         const op = { number, dice: new Dice(dice.below(2 ** 32)), credential, session: null, era: 'modern', verb: 'POST', path: '/mcp', method: undefined, name: '', rule: null, never: undefined };
         op.id = dice.of([String(number), `"${number}"`, `"op-${number}"`, `-${number}`]);
         let kind = dice.weighted(KINDS, KIND_SUM);
-        if (this.isSlow && this.index % 2 === 0 && dice.chance(0.7)) {
+        const told = this.run.rereads.shift();
+        if (told !== undefined) {
+            this.#tellOf(op, told);
+            kind = 'told';
+        } else if (this.isSlow && this.index % 2 === 0 && dice.chance(0.7)) {
             kind = 'steady';
         } else if (this.curious && dice.chance(0.6)) {
             // whoever has read what a tool is calls it
@@ -127,7 +162,7 @@ export class Drawer {
         }
         if (kind === 'again') kind = 'tool';
         this.curious = undefined;
-        if (!['repeat', 'herd', 'steady', 'noted'].includes(kind)) {
+        if (!['told', 'repeat', 'herd', 'steady', 'noted'].includes(kind)) {
             const form = dice.weighted([[45, 'modern'], [43, 'session'], [12, 'bare']], 100);
             if (form !== 'modern') op.era = 'legacy';
             if (form === 'session' || kind === 'delete') this.#enterSession(op);
@@ -136,6 +171,7 @@ export class Drawer {
         op.headers = [];
         if (kind === 'steady') this.#tool(op, STEADY[(this.index / 2) % STEADY.length], true);
         else if (kind === 'noted') this.#tool(op, dice.of(NOTED));
+        else if (kind === 'told') op.args = [];
         else if (kind === 'tool') this.#tool(op, dice.of(dice.weighted(TOOLS, TOOL_SUM)));
         else if (kind === 'write') this.#tool(op, dice.of(dice.weighted(WRITES, WRITE_SUM)));
         else if (kind === 'resource') this.#resource(op);
@@ -159,7 +195,8 @@ export class Drawer {
             op.origin = phase.origins[0];
             op.headers.push(['Origin', op.origin]);
         }
-        if (dice.chance(op.isWrite ? 0.12 : op.isOfHerd ? 0.02 : 0.004)) op.leavesAfterMs = dice.below(12);
+        if (kind === 'get') op.leavesAfterMs = dice.between(5, 150);
+        else if (dice.chance(op.isWrite ? 0.12 : op.isOfHerd ? 0.02 : 0.004)) op.leavesAfterMs = dice.below(12);
         return op;
     }
 
@@ -175,6 +212,12 @@ export class Drawer {
         }
         if (own.length === 0 || (own.length < 3 && dice.chance(0.03))) Object.assign(op, { method: 'initialize', version: dice.of(LEGACY_VERSIONS), capabilities: dice.of(CAPABILITIES), stray: dice.chance(0.1) && own.length > 0 ? own[0] : undefined });
         else op.session = dice.of(own);
+    }
+
+    /** Who heard of a change asks for what changed. */
+    #tellOf(op, { credential, session, era, method, name, notBefore, isTwin }) {
+        Object.assign(op, { credential, session, era, method, name, dataKey: name || undefined, echo: name });
+        if (!isTwin) op.notBefore = notBefore;
     }
 
     #tool(op, name, isSteady = false) {
@@ -195,13 +238,17 @@ export class Drawer {
     }
     #aboutKey(op, key, n = String(this.dice.chance(0.9) ? 1 : this.dice.below(3))) {
         op.dataKey = key;
+        if (hasResultUri(op.name)) {
+            key = `s${this.dice.below(3)}`;
+            op.dataKey = uriOf(op.name, key);
+        }
         op.args = [['key', `"${key}"`], ['n', n]];
         op.echo = `key=${key} n=${op.args[1][1]}`;
     }
     #resource(op) {
         const key = this.dice.below(3);
         op.method = 'resources/read';
-        op.name = `${this.dice.of(RESOURCES)}${key}`;
+        op.name = this.dice.chance(0.3) ? this.dice.of(SEEN_URIS) : `${this.dice.of(RESOURCES)}${key}`;
         op.dataKey = op.name;
         op.args = [];
         op.echo = op.name;

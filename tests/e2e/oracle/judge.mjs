@@ -4,7 +4,7 @@
 // objection here means that no order of events inside it could have made that answer right.
 import { EndsOf, NEVER } from './ends.mjs';
 import { Freshness } from './fresh.mjs';
-import { isPublic, lifetimeOf, privateScope } from './phases.mjs';
+import { invalidatedBy, isPublic, lifetimeOf, privateScope } from './phases.mjs';
 import { now } from './world.mjs';
 
 /** Both sides cut milliseconds off their clocks. */
@@ -59,8 +59,9 @@ export class Judge {
     /** Where an answer should lie -> the last exchange of which the sidecar said that it was stored. */
     #stored = new Map();
 
-    constructor(phase) {
+    constructor(phase, book) {
         this.phase = phase;
+        this.book = book;
         this.fresh = new Freshness(phase);
     }
 
@@ -92,6 +93,7 @@ export class Judge {
     writeArrived(x) {
         x.isOfKnown = this.#standings(x)[0].wasLetInBefore(x);
         if (x.isOfKnown) this.fresh.writeArrived(x.op, x.tick);
+        this.book.purged(invalidatedBy(x.op), x.tick);
     }
 
     /** The sidecar was killed: its proofs are gone, and so may be what it was told last. */
@@ -113,9 +115,11 @@ export class Judge {
         // all who are nobody look alike: what one of them is refused for his Origin is no word on the others
         if (x.status === 401 || (x.status === 403 && !(credential.isAnonymous && x.op.origin !== undefined))) {
             this.#refused.note(credential.index, sentTick, seenTick);
+            this.book.refused(credential, x);
             // anybody can write claims: a token that was never let in speaks for nobody
             if (credential.isByClaims(this.phase) ? x.status === 403 && ofCaller.wasLetInBefore(x) : true) this.#killed.note(principal, sentTick, seenTick);
         }
+        if (x.session && (x.status === 404 || (x.verb === 'DELETE' && x.status >= 200 && x.status < 300))) this.book.sessionEnded(x);
         if (x.session && x.status === 404) this.#ended.note(`${principal} ${x.session.id}`, sentTick, seenTick);
         if (x.session && x.verb === 'DELETE' && x.status >= 200 && x.status < 300) {
             this.#ended.note(`${principal} ${x.session.id}`, sentTick, seenTick);
@@ -174,6 +178,12 @@ export class Judge {
         const { credential, session } = op;
         if (!credential.isAnonymous || session || this.#challenged.before(ALL, op.tick) !== NEVER) return false;
         return x === undefined || x.credential.isAnonymous;
+    }
+
+    /** Has the upstream let this caller have this, lately enough, so that he may hear how it changes? */
+    mayHear(asked, moreMs) {
+        const granted = this.#granted.get(grantKey(asked));
+        return (granted !== undefined && granted.ms >= now() - this.phase.grantMs - moreMs) || this.#isFree({ ...asked, tick: Infinity });
     }
 
     /** Would the upstream still talk to this caller about this (and what exchange x brought), as far as a sidecar can know? @param moreMs  of life without a sign of it */
@@ -239,6 +249,8 @@ export class Judge {
         if (x.seenMs !== undefined && ms - x.seenMs > lifetimeMs + SLACK_MS) return ['age', `it is ${Math.round(ms - x.seenMs)} ms old and lives ${lifetimeMs}`];
         const purged = this.fresh.purged(op, x, tick) ?? this.fresh.outdated(op, x);
         if (purged) return purged;
+        const older = this.#olderThanTold(op, x);
+        if (older) return older;
         const soft = how === 'fresh' ? this.fresh.softPurged(op, x, tick) : null;
         if (soft) return [`soft ${soft[0]}`, `${soft[1]}, which is not said`];
         if (refusal && refusal[0] !== 'lease') return refusal;
@@ -249,6 +261,12 @@ export class Judge {
         }
         if (isShared && x.seenTick !== undefined && x.seenTick < this.#unshared.before(this.#publicPlace(op), tick)) return ['unshared', 'a private answer to the same question came since'];
         return refusal;
+    }
+
+    /** He was told that it changed, and reads it again. */
+    #olderThanTold(op, x) {
+        if (op.notBefore === undefined || x.tick >= op.notBefore.tick) return null;
+        return ['told before', `asked upstream at ${x.tick}, and ${op.notBefore.why}`];
     }
 
     /** Another question, another caller, another session. */
@@ -279,6 +297,8 @@ export class Judge {
         const ended = this.#endOf(op, op.tick);
         if (op.session && x.tick <= ended) return ['session-end', `asked upstream at ${x.tick}, the session ended at ${ended}`];
         if (this.#hasExpired(op) && !x.credential.hasExpired(x.op.realMs)) return ['expired', `asked before the token ran out, at ${op.credential.expS}`];
+        const older = this.#olderThanTold(op, x);
+        if (older) return older;
         return this.fresh.purged(op, x, op.tick) ?? this.fresh.outdated(op, x);
     }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // One phase: a world, a policy, a sidecar and its clients, from a seed. It counts, remembers the last events, and tells of what must not be.
 import { sleep } from '../lib/wait.mjs';
+import { Book } from './book.mjs';
 import { Client } from './client.mjs';
 import { Dice, seedOf } from './dice.mjs';
 import { Drawer } from './draw.mjs';
@@ -14,14 +15,11 @@ import { World, now } from './world.mjs';
 
 const FAST = 48;
 const SLOW = 16;
-const LISTENERS = 4;
 const REMEMBERED = 60_000;
 const TOLD = 120;
 const VIOLATIONS_MAX = 5;
 const ANSWER_WITHIN_MS = 20_000;
 const NOTICE = /"notice":(\d+)\}/g;
-/** What lapses with time must get its time, also on a fast machine. */
-const OPS_PER_MS = 3.5;
 
 export class Run {
     counts = new Map();
@@ -33,6 +31,10 @@ export class Run {
     isOver = false;
     /** What many ask at this moment: {asked, credential, untilMs}. */
     herd = undefined;
+    /** What those who heard of a change ask next. */
+    rereads = [];
+    /** The sidecar was told to stop. */
+    isStopping = false;
     drawn = 0;
     done = 0;
     #tick = 0;
@@ -44,7 +46,9 @@ export class Run {
     constructor(phase, { ops, seed, binary, tolerated = [], level = 'warn', threads = phase.threads }) {
         Object.assign(this, { phase, ops, seed, binary, tolerated, level, threads });
         this.world = new World(seedOf(seed, phase.name, 'world'), phase);
-        this.judge = new Judge(phase);
+        this.world.clock = () => this.clock();
+        this.book = new Book(this);
+        this.judge = new Judge(phase, this.book);
     }
 
     clock() { return (this.#tick += 1); }
@@ -66,7 +70,7 @@ export class Run {
         if (this.tolerated.includes(word)) return this.count(`tolerated: ${word}`, 1);
         this.count('violations', 1);
         this.count(`violation: ${word}`, 1);
-        if (this.violations.length < VIOLATIONS_MAX) this.violations.push({ word, text, at: now(), tick: this.#tick, asked: asked && `${asked.credential.name}${asked.session ? ` in ${asked.session.id}` : ''} (principal: ${asked.credential.principal(this.phase)})`, story: asked ? this.#story(asked) : [] });
+        if (word === 'process' || this.violations.length < VIOLATIONS_MAX) this.violations.push({ word, text, at: now(), tick: this.#tick, asked: asked && `${asked.credential.name}${asked.session ? ` in ${asked.session.id}` : ''} (principal: ${asked.credential.principal(this.phase)})`, story: asked ? this.#story(asked) : [] });
     }
 
     // ---- the plan -----------------------------------------------------------------------------------------------------------
@@ -96,6 +100,7 @@ export class Run {
             op.isHeadSeen = true;
             this.judge.fresh.writeSeen(op, op.exchange.sentTick, this.clock(), [], 'began to be answered');
         }
+        this.book.hear(message, op);
         NOTICE.lastIndex = message.heardUntil ?? 0;
         for (let found = NOTICE.exec(message.body); found !== null; found = NOTICE.exec(message.body)) {
             message.heardUntil = NOTICE.lastIndex;
@@ -109,6 +114,29 @@ export class Run {
         }
     }
 
+    /** What a client was offered at initialize beside what the upstream offers: it is all that may differ. */
+    learnOffers(op, body) {
+        const { exchange: x } = op;
+        if (!x?.opened || x.content !== 'result') return;
+        const text = body.startsWith('{') ? body : (/^data: (\{.*"result".*)$/m.exec(body)?.[1] ?? '{}');
+        const got = JSON.parse(text);
+        const sent = JSON.parse(x.body);
+        const has = got.result?.capabilities;
+        const had = sent.result.capabilities;
+        const offers = [];
+        const add = (kind, flag, offer) => {
+            if (had[kind] === undefined || had[kind][flag] === true || has?.[kind]?.[flag] !== true) return;
+            offers.push(offer);
+            had[kind][flag] = true;
+        };
+        add('resources', 'subscribe', 'subscribe');
+        for (const kind of ['tools', 'prompts', 'resources']) add(kind, 'listChanged', kind);
+        const sorted = (value) => JSON.stringify(value, (_, member) => (member !== null && typeof member === 'object' && !Array.isArray(member) ? Object.fromEntries(Object.entries(member).sort()) : member));
+        if (sorted(got) !== sorted(sent)) return this.violation('offers', `operation ${op.number}: the upstream said ${x.body}; ${text}`, op);
+        x.opened.offers = offers;
+        this.count(`offers ${offers.length > 0 ? 'made' : 'none'}`, 1);
+    }
+
     /** A write whose client left is over upstream. (Anybody can call and leave: that of a stranger counts for nothing.) */
     writeLeft(op) {
         if (op.exchange.isOfKnown) this.judge.fresh.writeLeft(op, () => this.isUp && op.process === this.process, () => this.clock());
@@ -117,7 +145,7 @@ export class Run {
     /** Waits while the run is ahead of its time. */
     async pace() {
         for (;;) {
-            const aheadMs = this.drawn / OPS_PER_MS - (now() - this.beganMs);
+            const aheadMs = this.drawn / this.phase.opsPerMs - (now() - this.beganMs);
             if (aheadMs < 20) return;
             await sleep(aheadMs);
         }
@@ -133,6 +161,8 @@ export class Run {
             for (const client of [...this.clients, ...this.listeners]) client.cut();
             const killedTick = this.clock();
             this.judge.killed(killedTick, killedMs);
+            this.book.killed();
+            this.rereads = [];
             await this.process.launch();
             for (const op of writes) if (op.exchange?.isOfKnown) this.judge.fresh.writeSeen(op, op.exchange.endTick ?? killedTick, this.clock(), [], 'was under way when the sidecar was killed');
             this.count('writes cut by a kill', writes.length);
@@ -164,18 +194,20 @@ export class Run {
             this.beganMs = now();
             this.clients = Array.from({ length: FAST + SLOW }, (_, i) => new Client(this, new Drawer(this, seedOf(this.seed, this.phase.name, i), i >= FAST, i)));
             const house = setInterval(() => this.#keepHouse(), 1000);
+            const looks = setInterval(() => this.book.look(), 100);
             const progress = setInterval(() => onProgress(this, now() - this.beganMs), 5000);
-            this.listeners = Array.from({ length: LISTENERS * Math.ceil(this.phase.fire / 2) }, (_, i) => new Listener(this, new Dice(seedOf(this.seed, this.phase.name, 'listener', i))));
+            this.listeners = Array.from({ length: this.phase.subscribers }, (_, i) => new Listener(this, new Dice(seedOf(this.seed, this.phase.name, 'listener', i))));
             const others = [...this.listeners, ...(this.process.adminPath === undefined ? [] : [new Operator(this, new Dice(seedOf(this.seed, this.phase.name, 'operator')))])];
             const goingOn = others.map((other) => other.go());
             await Promise.all(this.clients.map((client) => client.go()));
             this.isOver = true;
-            for (const listener of this.listeners) listener.cut();
-            await Promise.all(goingOn);
             clearInterval(house);
+            clearInterval(looks);
             clearInterval(progress);
             this.tookMs = now() - this.beganMs;
-            await this.#end();
+            for (const listener of this.listeners) listener.finish();
+            const stopped = sleep(30).then(() => this.#end());
+            await Promise.all([stopped, ...goingOn]);
         } finally {
             await this.process?.remove();
             await this.upstream.close();
@@ -183,6 +215,7 @@ export class Run {
     }
 
     #keepHouse() {
+        this.book.forget();
         this.upstream.forget();
         this.judge.forgetStoredBefore(now() - 20_000);
         if (!this.process.isRunning && this.isUp) {
@@ -203,6 +236,7 @@ export class Run {
     }
 
     async #end() {
+        this.isStopping = true;
         const { code, signal } = await this.process.end('SIGTERM');
         if (code !== 0) this.violation('process', `it ended with ${code ?? signal}:\n${this.process.words.slice(-30).join('\n')}`);
         if (this.process.report.length > 0) this.violation('process', `a report on stderr:\n${this.process.report.join('\n')}`);

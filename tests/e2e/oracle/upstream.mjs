@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // The server behind: it knows its callers (world.mjs), stamps every answer with the number of the exchange that it was made in, and keeps a record of
-// each exchange, probes and refreshes of the sidecar's own included; it tells of changes in whatever streams are open. It also complains: about requests that nobody
+// each exchange, probes, refreshes and polls of the sidecar's own included; it tells of changes in whatever streams are open. It also complains: about requests that nobody
 // sent, that changed on their way, that came twice though they may change something, or that came with somebody else's credentials.
 import { once } from 'node:events';
 import net from 'node:net';
 import { Dice, seedOf } from './dice.mjs';
 import { Reader, chunk, header, lines } from './http.mjs';
-import { LISTED, NOTED } from './phases.mjs';
+import { LISTED, NOTED, RESULT_URIS, hasResultUri, ruleOf } from './phases.mjs';
 import { markOf, now } from './world.mjs';
 
 const REASONS = { 200: 'OK', 202: 'Accepted', 204: 'No Content', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed', 500: 'Internal Server Error', 502: 'Bad Gateway', 503: 'Service Unavailable', 504: 'Gateway Timeout' };
 const META = '"_meta"';
 const REMEMBER_MS = 30_000;
+const MODERN = '2026-07-28';
+const ITEMS = { 'prompts/list': 'prompts', 'resources/list': 'resources', 'resources/templates/list': 'resourceTemplates' };
+/** A stream that was lost is not sought again sooner. */
+const RETRY_MS = 250;
+const SLACK_MS = 30;
 const CREDENTIAL_HEADERS = ['authorization', 'cookie', 'x-api-key'];
 /** The word for what changed -> what is too old then, and what is only stale. */
 const MEANINGS = {
@@ -135,6 +140,7 @@ export class Upstream {
         this.exchanges.set(x.serial, x);
         socket.x = x;
         if (isProbe) return this.#takeProbe(socket, message, x, sessionId);
+        if (isOwn && !this.refreshable.has(number) && run.book.streams.has(number)) return this.#takePoll(socket, message, x, sessionId, run.book.streams.get(number));
         if (isOwn) return this.#takeRefresh(socket, message, x, sessionId, number);
         if (op === undefined && run.cut.has(number)) return socket.destroy(); // what a killed sidecar had sent
         if (op === undefined) {
@@ -142,7 +148,7 @@ export class Upstream {
             return socket.destroy();
         }
         if (op.credential !== credential) run.violation('credentials', `operation ${op.number} of ${op.credential.name} came with the credentials of ${credential.name}`, op);
-        if (message.body !== op.body || verb !== op.verb || path !== op.path) run.violation('request', `operation ${op.number} changed on its way: ${message.line} ${message.body}`, op);
+        if ((op.isListen ? !this.#isListenOf(op, message.body) : message.body !== op.body) || verb !== op.verb || path !== op.path) run.violation('request', `operation ${op.number} changed on its way: ${message.line} ${message.body}`, op);
         if (sessionId !== (op.session ?? op.stray)?.id) run.violation('request', `operation ${op.number} of session ${(op.session ?? op.stray)?.id} came with session ${sessionId}`, op);
         // all that could have told the sidecar otherwise has been sent by now
         const veto = op.exchange ? undefined : run.judge.fresh.vetoOf(op);
@@ -151,12 +157,56 @@ export class Upstream {
             run.note(op, `   ${op.number} is a write by #${veto.serial}`);
         }
         // a read may be asked again when its connection broke before anything was answered
-        if (op.exchange && (op.isWrite || !['reset', 'hang'].includes(op.exchange.fault))) run.violation('request', `operation ${op.number} came twice: after #${op.exchange.serial} (${op.exchange.fault ?? op.exchange.status}) as #${x.serial}`, op);
+        if (op.isListen && op.wasLost) {
+            if (x.ms - op.lostMs < RETRY_MS - SLACK_MS) run.violation('retry', `stream ${op.number} was sought again after ${Math.round(x.ms - op.lostMs)} ms`, op);
+            run.count('listen sought again', 1);
+        } else if (op.isStream && op.exchange?.knowsNoStreams && !op.isProbed) {
+            // whom it does not know to be let in is probed, and his stream is asked for once more
+            op.isProbed = true;
+            run.count('stream after a probe', 1);
+        } else if (op.exchange && (op.isWrite || !['reset', 'hang'].includes(op.exchange.fault))) run.violation('request', `operation ${op.number} came twice: after #${op.exchange.serial} (${op.exchange.fault ?? op.exchange.status}) as #${x.serial}`, op);
         if (op.isOnlyIfCached) run.violation('only-if-cached', `operation ${op.number} came upstream although its client wants what is cached only`, op);
         op.exchange = x;
         this.#about(x, op);
         if (op.isWrite) run.judge.writeArrived(x);
         this.#answer(socket, x, op.dice);
+    }
+
+    /** What it asks for, without tools' results: of these only the sidecar knows. */
+    #isListenOf(op, body) {
+        // for a token that is over nothing is kept
+        if (body === op.body) return !op.uris.some((uri) => RESULT_URIS.includes(uri)) || op.credential.hasExpired();
+        const asked = JSON.parse(body);
+        const wanted = JSON.parse(op.body);
+        for (const { params } of [asked, wanted]) {
+            const { notifications } = params;
+            if (notifications.resourceSubscriptions?.length >= 0) notifications.resourceSubscriptions = notifications.resourceSubscriptions.filter((uri) => params === asked.params || !RESULT_URIS.includes(uri));
+            if (notifications.resourceSubscriptions?.length === 0) delete notifications.resourceSubscriptions;
+        }
+        return JSON.stringify(asked) === JSON.stringify(wanted);
+    }
+
+    /** A poll is a question about what somebody is subscribed to, in his name, while he has a stream open. */
+    #takePoll(socket, message, x, sessionId, stream) {
+        const { run } = this;
+        const asked = JSON.parse(message.body);
+        const { op } = stream;
+        const { era, credential, session } = op;
+        const name = asked.params?.uri ?? '';
+        const polled = { number: op.number, id: JSON.stringify(asked.id), credential, session, era, method: asked.method, name, dataKey: name || undefined, where: '- -', args: [], echo: name, path: op.path, isPoll: true, dice: new Dice(seedOf('poll', x.serial)) };
+        polled.rule = ruleOf(run.phase, asked.method, name);
+        polled.question = [era, era === 'modern' ? MODERN : session.version, asked.method, name, 'lang=-', 'extra=-', op.path].join(' ');
+        this.#about(x, polled);
+        x.isPoll = true;
+        x.isRefresh = true;
+        run.count('polls', 1);
+        run.note(x, `poll ${asked.method} ${name} for stream ${op.number}`);
+        const complain = (word, text) => run.violation(`poll: ${word}`, `${text}: ${message.line} session ${sessionId} ${message.body}`, op);
+        if (credential !== x.credential || sessionId !== session?.id || message.line !== `POST ${op.path} HTTP/1.1`) complain('name', `a poll in another's name than ${credential.name} (${x.credential.name})`);
+        if (header(message, 'last-event-id') !== undefined || (era === 'modern' && (header(message, 'mcp-method') !== asked.method || (header(message, 'mcp-name') ?? '') !== name))) complain('headers', `its headers are another question's: ${JSON.stringify(message.headers)}`);
+        const objection = run.book.objectionToPoll(stream, x);
+        if (objection) complain(...objection);
+        this.#answer(socket, x, polled.dice);
     }
 
     #about(x, op) {
@@ -199,7 +249,7 @@ export class Upstream {
         run.count('probes', 1);
         run.note(x, `probe ${asked.method}`);
         if (!run.phase.probe) run.violation('probe', `a probe although the policy says off: ${message.body}`, x);
-        if (!waiting) run.violation('probe', `a probe for ${x.credential.name} in ${sessionId}, who waits for nothing: ${message.body}`, x);
+        if (!waiting && !run.book.hadStream(x)) run.violation('probe', `a probe for ${x.credential.name} in ${sessionId}, who waits for nothing: ${message.body}`, x);
         if (asked.method !== (x.era === 'legacy' ? 'ping' : 'server/discover')) run.violation('probe', `a strange probe: ${message.line} session ${sessionId} ${message.body}`, x);
         const underWay = (this.#probesUnderWay.get(key) ?? 0) + 1;
         if (underWay > 1) run.violation('probe', `${underWay} probes at once for ${x.credential.name} in ${sessionId}`, x);
@@ -228,7 +278,8 @@ export class Upstream {
     #body(x, status, body, headers = []) { return { status, body, headers }; }
 
     #decide(x, dice) {
-        const { world } = this.run;
+        const { run } = this;
+        const { world } = run;
         const { op, session } = x;
         if (op?.isElsewhere) return this.#body(x, op.elsewhereStatus, `"elsewhere #${x.serial}"`);
         const refusal = world.refusalOf(x.credential);
@@ -243,7 +294,23 @@ export class Upstream {
             x.content = 'result';
             return this.#body(x, 200, `{"jsonrpc":"2.0","id":${x.id},"result":${x.era === 'legacy' ? '{}' : '{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{},"serverInfo":{"name":"s","version":"1"},"ttlMs":0,"cacheScope":"private"}'}}`);
         }
+        if (op?.isListen && !world.tells(x.credential)) {
+            x.knowsNoStreams = true;
+            const error = `{"jsonrpc":"2.0","id":${op.id},"error":{"code":-32601,"message":"no such method"}}`;
+            const how = op.dice.of(['404', 'json', 'events']);
+            if (how === 'events') return { status: 200, events: [error], headers: [] };
+            return this.#body(x, how === '404' ? 404 : 200, error);
+        }
+        if (op?.isStream && x.verb === 'GET' && session && !session.tells) {
+            x.knowsNoStreams = true;
+            return this.#body(x, 405, '');
+        }
         if (op?.isStream) return { status: 200, isStream: true, headers: [] };
+        if (op?.method === 'resources/subscribe' || op?.method === 'resources/unsubscribe') {
+            if (!session?.tells) return this.#body(x, 200, `{"jsonrpc":"2.0","id":${op.id},"error":{"code":-32601,"message":"no such method"}}`);
+            run.count(`upstream ${op.method}`, 1);
+            return this.#body(x, 200, `{"jsonrpc":"2.0","id":${op.id},"result":{}}`);
+        }
         if (x.verb === 'GET') return { status: 200, events: [`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"#${x.serial}"}}`], hasIds: true, headers: [] };
         if (x.verb === 'DELETE') {
             if (!session || dice.chance(0.1)) return this.#body(x, 405, '', []);
@@ -255,7 +322,8 @@ export class Upstream {
         if (x.method === 'initialize') {
             x.content = 'result';
             x.opened = world.openSession(x.credential, { version: op.version, capabilities: op.capabilities, dice });
-            return this.#body(x, 200, `{"jsonrpc":"2.0","id":${op.id},"result":{"protocolVersion":"${op.version}","capabilities":{},"serverInfo":{"name":"s","version":"1"},"stamp":"${this.#stamp(x)}"}}`, [['Mcp-Session-Id', x.opened.id]]);
+            x.capabilities = x.opened.tells ? '{"x":1,"tools":{},"resources":{"subscribe":true,"listChanged":true}}' : dice.of(['{"resources":{},"tools":{"y":[1]},"prompts":{}}', '{"prompts":{}, "resources":{"z": null}}', '{"tools":{},"resources":{"subscribe":false}}']);
+            return this.#body(x, 200, `{"jsonrpc":"2.0","id":${op.id},"result":{"protocolVersion":"${op.version}","capabilities":${x.capabilities},"serverInfo":{"name":"s","version":"1"},"stamp":"${this.#stamp(x)}"}}`, [['Mcp-Session-Id', x.opened.id]]);
         }
         if (x.method === 'ping') {
             x.content = 'result';
@@ -286,6 +354,11 @@ export class Upstream {
             x.content = 'error';
             return this.#body(x, 200, `{"jsonrpc":"2.0","id":${op.id},"error":{"code":-32003,"message":"not allowed ${this.#stamp(x)}"}}`);
         }
+        if (op.method === 'resources/read' && world.gone.has(op.name)) {
+            x.content = 'error';
+            x.isGone = true;
+            return this.#body(x, 200, `{"jsonrpc":"2.0","id":${op.id},"error":{"code":${dice.of([-32002, -32602])},"message":"not there ${this.#stamp(x)}"}}`);
+        }
         x.content = denial === 'isError' && op.method === 'tools/call' ? 'isError' : 'result';
         const stamp = this.#stamp(x);
         const members = [];
@@ -294,21 +367,28 @@ export class Upstream {
         // what a vendor says of this exchange: it may speak of the caller; and what is said to caches
         const vendor = dice.chance(0.2) ? `"example.com/for":"${x.credential.name}"` : undefined;
         const key = op.dataKey?.startsWith('k') ? op.dataKey : 'k0';
-        const tags = !op.isWrite && dice.chance(0.1) ? `"io.mcpcached/tags":["dyn:${key}"]` : undefined;
+        // what is watched is purged by little
+        const isWatched = op.name?.startsWith('seen') || op.method in ITEMS || op.method === 'tools/list';
+        const tags = !op.isWrite && !isWatched && dice.chance(0.1) ? `"io.mcpcached/tags":["dyn:${key}"]` : undefined;
         const meta = dice.chance(0.5) ? [vendor, tags] : [tags, vendor];
         const metaOf = (...kept) => (meta.some(Boolean) ? `"_meta":{${meta.filter((member) => member !== undefined && kept.includes(member)).join(',')}}` : '');
         x.tags = tags === undefined ? [] : [`tag dyn:${key}`];
         if (meta.some(Boolean)) members.push(META);
         if (op.method === 'tools/call') {
-            members.push(`"content":[{"type":"text","text":"${stamp} ${op.echo}"}]`);
+            // of what others may hear of, the content says nothing of the exchange
+            if (hasResultUri(op.name)) members.push(`"stamp":"${stamp}","content":[{"type":"text","text":"${world.viewOf(op.dataKey, x)} ${op.echo}"}]`);
+            else members.push(`"content":[{"type":"text","text":"${stamp} ${op.echo}"}]`);
             if (isModern && dice.chance(0.05)) x.cacheScope = 'private';
         } else if (op.method === 'resources/read') {
-            const part = dice.chance(0.15) ? `sub://${dice.below(3)}` : undefined;
+            const view = world.viewOf(op.name, x);
+            const ofView = new Dice(seedOf(op.name, view));
+            const part = ofView.chance(0.15) ? `sub://${ofView.below(3)}` : undefined;
             if (part !== undefined) x.tags.push(`uri ${part}`);
-            members.push(`"contents":[{"uri":"${op.name}","mimeType":"text/plain","text":"${stamp} ${op.echo}"}${part === undefined ? '' : `,{"uri":"${part}","text":""}`}]`);
+            members.push(`"stamp":"${stamp}","contents":[{"uri":"${op.name}","mimeType":"text/plain","text":"${view} ${op.echo}"}${part === undefined ? '' : `,{"uri":"${part}","text":""}`}]`);
         } else {
             members.push(`"stamp":"${stamp}"`);
             if (op.method === 'tools/list') members.push(`"tools":[${this.#tools(x)}]`);
+            if (op.method in ITEMS) members.push(`"${ITEMS[op.method]}":[{"name":"a","description":"v=${world.versionOf(op.method)}"}]`);
         }
         const hint = isModern && op.method !== 'tools/call' ? this.#hint(op, dice) : undefined;
         if (hint) [x.hintMs, x.cacheScope] = hint;
@@ -318,7 +398,7 @@ export class Upstream {
             headers.push(['Cache-Control', 'private']);
             x.saysPrivate = true;
         }
-        if (!op.isWrite && dice.chance(0.08)) {
+        if (!op.isWrite && !isWatched && dice.chance(0.08)) {
             headers.push(['Cache-Groups', `"grp:${key}", "other";a=1`]);
             x.tags.push(`tag grp:${key}`);
         } else if (op.isWrite && dice.chance(0.3)) {
@@ -328,6 +408,7 @@ export class Upstream {
         if (op.isNotToBeKept) x.mayNotBeKept = 'no-store';
         // what nobody may keep, and an answer to another question (its connection served somebody else before)
         const blemish = dice.weighted([[94, undefined], [2, ['Set-Cookie', `for=${x.credential.name}`]], [2, ['Cache-Control', 'no-store']], [1, ['Vary', '*']], [1, 'id']], 100);
+        x.isBlemished = blemish !== undefined;
         if (blemish === 'id') x.content = 'to another id';
         else if (blemish !== undefined) {
             headers.push(blemish);
@@ -353,10 +434,10 @@ export class Upstream {
     /** [ttlMs, cacheScope] of what carries them, as the server sees it now. */
     #hint(op, dice) {
         const { world } = this.run;
-        const ttlMs = dice.of([700, 1500, 3000]) * this.run.phase.stretch;
+        const ttlMs = dice.of(op.name?.startsWith('seen:') ? [300, 500] : [700, 1500, 3000]) * this.run.phase.stretch;
         if (op.name?.startsWith('hint://none/')) return undefined;
-        if (op.name?.startsWith('hint://priv/') || op.name?.startsWith('rule://mine/') || op.method === 'tools/list') return [ttlMs, 'private'];
-        if (op.name?.startsWith('hint://flip/') || op.method === 'resources/list') return [ttlMs, world.isEverybodys(op.name || op.method) ? 'public' : 'private'];
+        if (op.name?.startsWith('hint://priv/') || op.name?.startsWith('rule://mine/') || op.name?.startsWith('seen://mine/') || op.method === 'tools/list') return [ttlMs, 'private'];
+        if (op.name?.startsWith('hint://flip/') || op.name?.startsWith('seen://hint/') || op.method === 'resources/list') return [ttlMs, world.isEverybodys(op.name || op.method) ? 'public' : 'private'];
         return [ttlMs, 'public'];
     }
 
@@ -370,6 +451,7 @@ export class Upstream {
         x.body = reply.body;
         run.note(x, `#${x.serial} ${x.isProbe ? 'probe ' : ''}${x.status} ${x.fault ?? x.content}${x.saysPrivate ? ' private' : ''}${x.cacheScope ? ` ${x.cacheScope}` : ''}`);
         if (!x.op?.isElsewhere) run.judge.sent(x);
+        run.book.sent(x);
         if (x.definitions !== undefined && x.content === 'result') run.judge.fresh.listSent(x);
         if (x.status >= 500 || x.fault === 'truncate' || x.sentMs - x.ms > (x.rule?.timeoutMs ?? Infinity) / 2) run.judge.fresh.failed(x);
         if (socket.destroyed) return;
@@ -422,6 +504,16 @@ export class Upstream {
         socket.destroy();
     }
 
+    /** It tells of a part of what was asked for, the same part each time. */
+    #acknowledgement(op) {
+        const { tools, prompts, resources } = op.lists;
+        op.granted ??= new Set([...Object.entries({ tools, prompts, resources }).filter(([, isAsked]) => isAsked).map(([what]) => `list ${what}`), ...op.uris.filter((uri) => !RESULT_URIS.includes(uri)).map((uri) => `uri ${uri}`)].filter(() => op.dice.chance(0.6)));
+        const lists = ['tools', 'prompts', 'resources'].filter((what) => op.granted.has(`list ${what}`)).map((what) => `"${what}ListChanged":true`);
+        const uris = op.uris.filter((uri) => op.granted.has(`uri ${uri}`));
+        const notifications = [...lists, ...(uris.length > 0 ? [`"resourceSubscriptions":${JSON.stringify(uris)}`] : [])].join(',');
+        return `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{${notifications}},"_meta":{"io.modelcontextprotocol/subscriptionId":${op.id}}}}`;
+    }
+
     /** An open stream, until somebody ends it; what it would have told of is in doubt when that was the upstream, unless the client can go on where it ended. */
     #stream(socket, x, head, dice) {
         const { run } = this;
@@ -429,16 +521,18 @@ export class Upstream {
         const hasIds = dice.chance(0.4);
         const data = (event) => chunk(`${hasIds ? `id: ${x.serial}-${(events += 1)}\n` : ''}data: ${event}\n\n`);
         const stream = { x, write: (event) => !socket.destroyed && socket.write(data(event), 'latin1') };
-        const acknowledged = x.verb === 'GET' ? [] : [data(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":${x.op.id}}}}`)];
+        const acknowledged = x.verb === 'GET' ? [] : [data(this.#acknowledgement(x.op))];
         socket.write(head + acknowledged.join(''), 'latin1');
         this.#streams.add(stream);
         socket.once('close', () => this.#streams.delete(stream));
-        if (dice.chance(0.6)) return;
+        if (dice.chance(run.phase.tells ? 0.6 : 0.9)) return;
         const how = dice.of(['end', 'destroy']);
         setTimeout(() => {
             if (socket.destroyed) return;
             this.#streams.delete(stream);
             x.lostTick = run.clock();
+            Object.assign(x.op, { wasLost: true, lostMs: now() });
+            run.book.lost(x);
             x.lost = how === 'end' && hasIds && events > 0 ? [] : x.verb === 'GET' ? COVERED_BY_GET : x.op.covers;
             run.note(x, `#${x.serial} stream: ${how}${hasIds ? ' with ids' : ''}`);
             if (how === 'end') socket.write(chunk(''), 'latin1');

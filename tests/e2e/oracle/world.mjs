@@ -2,7 +2,7 @@
 // What is true upstream at this moment: who is welcome, which sessions live, who may use what, which version the data has. It changes when a
 // client's plan says so; everything that lasts for a while is a time until which it does, so there are no timers.
 import { Dice } from './dice.mjs';
-import { NOTED } from './phases.mjs';
+import { NOTED, privateScope, reachOf } from './phases.mjs';
 
 export const now = () => performance.now();
 const base64url = (text) => Buffer.from(text).toString('base64url');
@@ -51,6 +51,14 @@ export class World {
     /** tool -> {number, annotation: 'none' | 'reads' | 'veto', text}; what tools/list says */
     definitions = new Map();
     isOpen = false;
+    /** What an answer shows -> when it changed: [{tick, ms, isBump}]; isBump: to what it never was. */
+    changes = new Map();
+    /** Resources that are not there at the moment. */
+    gone = new Set();
+    /** Where only subscribers ask. */
+    quietPlaces = [];
+    clock = () => 0;
+    #viewers = new Map();
     #users = 0;
     #sessionCount = 0;
 
@@ -83,6 +91,7 @@ export class World {
         // those who come first come often
         if (phase.claims) this.places.sort((a, b) => Number(b.claims !== null && !b.isLenient) - Number(a.claims !== null && !a.isLenient));
         for (let i = 0; i < 16; i++) this.slowPlaces.push(i % 4 === 3 ? this.issue(`slow${i}`, ['https://as.example', `slow${i}`], {}) : this.add(`slow${i}`, i % 4 === 2 ? [['x-api-key', `slow-${i}`]] : bearer(`slow-${i}`)));
+        for (let i = 0; i < 8; i++) this.quietPlaces.push(i % 4 === 3 ? this.issue(`quiet${i}`, ['https://as.example', `quiet${i}`], {}) : this.add(`quiet${i}`, bearer(`quiet-${i}`)));
     }
 
     add(name, headers, more) {
@@ -121,7 +130,7 @@ export class World {
         credential.denied.set(what, { until: now() + dice.between(50, 500), how: dice.of(['status', 'isError', 'error']) });
     }
     openSession(credential, { version, capabilities, dice }) {
-        const session = { id: `s-${(this.#sessionCount += 1)}`, owner: credential, version, capabilities, isStrict: dice.chance(0.5), gone: false, goneUntil: 0 };
+        const session = { id: `s-${(this.#sessionCount += 1)}`, owner: credential, version, capabilities, isStrict: dice.chance(0.5), gone: false, goneUntil: 0, tells: this.tells(credential), subscribed: new Set() };
         this.sessions.set(session.id, session);
         return session;
     }
@@ -137,13 +146,52 @@ export class World {
         const number = (this.definitions.get(tool)?.number ?? 0) + 1;
         const [annotation, text] = dice.of([['none', ''], ['none', '{}'], ['reads', '{"readOnlyHint":true}'], ['reads', '{"readOnlyHint":true,"destructiveHint":true}'], ['veto', '{"readOnlyHint":false}'], ['veto', '{"destructiveHint":true}']]);
         this.definitions.set(tool, { number, annotation, text });
+        this.#changed('tools/list', true);
     }
-    bump(key) { this.versions.set(key, (this.versions.get(key) ?? 0) + 1); }
-    flip(uri) { this.flips.set(uri, !this.isEverybodys(uri)); }
+    bump(key) {
+        this.versions.set(key, (this.versions.get(key) ?? 0) + 1);
+        this.#changed(key, true);
+    }
+    /** Only in the view of one. */
+    bumpFor(whose, key) { this.bump(`${key} of ${whose}`); }
+    flip(uri) {
+        this.flips.set(uri, !this.isEverybodys(uri));
+        this.#changed(uri, false);
+    }
+    vanish(uri) {
+        if (!this.gone.delete(uri)) this.gone.add(uri);
+        this.#changed(uri, false);
+    }
+    #changed(key, isBump) {
+        const change = { tick: this.clock(), ms: now(), isBump };
+        const list = this.changes.get(key);
+        if (list === undefined) this.changes.set(key, [change]);
+        else list.push(change);
+    }
 
     // ---- questions ----------------------------------------------------------------------------------------------------------
 
     versionOf(key) { return this.versions.get(key) ?? 0; }
+    /** Does the upstream itself tell this caller of changes? */
+    tells(credential) { return this.phase.tells && credential.index % 2 === 1; }
+    /** Whose view of it a caller gets, when it is not everybody's. */
+    whoseOf({ credential, session, era, rule }) {
+        const principal = credential.principal(this.phase);
+        return rule !== null && privateScope(rule, era) === 'session' ? `${principal} in ${session?.id ?? '-'}` : principal;
+    }
+    /** What changes when his answer does. */
+    partsOf(key, asked) {
+        const reach = reachOf(key);
+        return reach === 'public' ? [key] : [key, `${key} of ${this.whoseOf(asked)}`];
+    }
+    /** What this caller is shown: the same text as long as nothing changed. */
+    viewOf(key, asked) {
+        const reach = reachOf(key);
+        if (reach === 'public' || (reach === 'flip' && asked.era === 'modern' && this.isEverybodys(key))) return `all v=${this.versionOf(key)}`;
+        const whose = this.whoseOf(asked);
+        if (!this.#viewers.has(whose)) this.#viewers.set(whose, this.#viewers.size + 1);
+        return `of ${this.#viewers.get(whose)} v=${this.versionOf(key)} p=${this.versionOf(`${key} of ${whose}`)}`;
+    }
     isEverybodys(uri) { return this.flips.get(uri) ?? true; }
     failureOf(tool) {
         const failure = this.broken.get(tool);
