@@ -404,7 +404,7 @@ static void show(struct fill *fill, const struct cp_answer *answer, const struct
         return;
     }
     /* what ended since it was asked for says nothing of what its caller may hear now */
-    if (!admission_holds(&fill->flow->trust, fill->id_of_caller, fill->began_ms) && !MUTANT("seen-after-end"))
+    if (!admission_holds(&fill->flow->trust, fill->id_of_caller, fill->began_ms))
         return;
     if (watch_saw(fill->flow, &seen, now_ms) && fill->is_poll)
         fill->is_accepted = true;
