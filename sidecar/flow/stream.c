@@ -270,6 +270,14 @@ static void poll(struct stream *st, const struct action *action, bool tells, int
                action, tells, now_ms);
 }
 
+/* He is told once a question in his own name was answered well; that its answer is another one than he knew is the same piece of news. */
+static void tell_if_let_in(struct stream *st, const struct action *action, int64_t now_ms)
+{
+    subscribers_told(st->flow->shared->subscribers, action->subscriber, action->topic,
+                     action->topic == TOPIC_RESOURCE ? action->subject : 0, now_ms);
+    poll(st, action, true, now_ms);
+}
+
 /* Whoever had this credential or session is not told anything more. What the upstream goes on to say is its own business. */
 static void withdraw(struct stream *st)
 {
@@ -327,7 +335,7 @@ void stream_carry_out(struct flow *flow, const struct action *action)
         else if (is_there && !may_hear(st, action, now_ms)) {
             /* of a tool there is no harmless question */
             if (!action->is_result)
-                poll(st, action, true, now_ms);
+                tell_if_let_in(st, action, now_ms);
         } else {
             stream_tell(flow, action);
         }
