@@ -325,7 +325,7 @@ export class Book {
         run.note(op, `   ${op.number} is told of ${thing}`);
         if (fresh.length === 0) complain('for nothing', `nothing of ${link.parts.join(', ')} changed since ${Math.round(ms - (last?.ms ?? floorMs))} ms ago, and nothing purged it`);
         else if (!link.isResult && link.tolds.length > reasons.length) complain('too often', `${link.tolds.length} times in ${Math.round(ms - link.sinceMs)} ms, for ${reasons.length} changes`);
-        if (last !== undefined && last.stream !== stream && op.era === 'legacy' && ms - last.ms < TWINS_MS) complain('twice', `stream ${last.stream.op.number} of the same session was told, too`);
+        if (last !== undefined && last.stream !== stream && op.era === 'legacy' && ms - last.ms < TWINS_MS && !last.stream.op.hasLeft) complain('twice', `stream ${last.stream.op.number} of the same session was told, too`);
         if (!this.#mayHear(link, op)) complain('ungranted', `the upstream never let ${op.credential.name} have ${thing}`);
         this.#count(link, stream);
         if (!link.isResult && fresh.length > 0) this.#readAgain(link, op, Math.min(...fresh.map(({ tick }) => tick)));
