@@ -24,6 +24,8 @@ const MEANINGS = {
     prompts: { method: 'prompts/list_changed', hard: ['list prompts/list'], soft: [] },
     resources: { method: 'resources/list_changed', hard: ['list resources/list', 'list resources/templates/list'], soft: ['reads'] },
 };
+/** What an acknowledgement grants, by what it makes old when its stream is lost: what was only asked for is nobody's loss. */
+const isGranted = (op, subject) => op.granted?.has(subject.replace(/^list (resources\/templates|[a-z]+)\/list$/, (_, list) => `list ${list.split('/')[0]}`));
 const COVERED_BY_GET = ['list tools/list', 'list prompts/list', 'list resources/list', 'list resources/templates/list', 'reads'];
 
 const sameUser = (a, b) => a === b || (a.claims !== null && b.claims !== null && a.others === b.others && JSON.stringify(a.claims) === JSON.stringify(b.claims));
@@ -533,7 +535,7 @@ export class Upstream {
             x.lostTick = run.clock();
             Object.assign(x.op, { wasLost: true, lostMs: now() });
             run.book.lost(x);
-            x.lost = how === 'end' && hasIds && events > 0 ? [] : x.verb === 'GET' ? COVERED_BY_GET : x.op.covers;
+            x.lost = how === 'end' && hasIds && events > 0 ? [] : x.verb === 'GET' ? COVERED_BY_GET : x.op.covers.filter((subject) => isGranted(x.op, subject));
             run.note(x, `#${x.serial} stream: ${how}${hasIds ? ' with ids' : ''}`);
             if (how === 'end') socket.write(chunk(''), 'latin1');
             else socket.destroy();
