@@ -19,10 +19,10 @@ const ours = (name) => name === 'mcpcached';
 const unit = (rows) => [...new Set(rows.map(({ size }) => size))];
 
 const sections = {
-    throughput({ connections, rounds, rows }, { pictures, ceiling }) {
+    throughput({ connections, rounds, rows }, { pictures, ceiling, same }) {
         pictures['throughput.svg'] = bars({
-            title: 'Hits per second, one core', under: `hot key, ${connections} connections, closed loop; medians of ${rounds} rounds; behind each bar the ratio to the bare handler`, unit: 'verified answers per second',
-            panels: unit(rows).map((size) => ({ title: sizeName(size), rows: rows.filter((row) => row.size === size).toSorted((a, b) => b.perSecond - a.perSecond).map((row) => ({ label: row.title, value: row.perSecond, note: `(${fixed(row.ofBare, 2)})`, ours: ours(row.name) })) })),
+            title: 'Hits per second, one core', under: `hot key, ${connections} connections, closed loop; medians of ${rounds} rounds; the ratio to the bare handler behind each bar; pale: not the same job`, unit: 'verified answers per second',
+            panels: unit(rows).map((size) => ({ title: sizeName(size), rows: rows.filter((row) => row.size === size).toSorted((a, b) => b.perSecond - a.perSecond).map((row) => ({ label: row.title, value: row.perSecond, note: `(${fixed(row.ofBare, 2)})`, ours: ours(row.name), pale: !same.has(row.name) })) })),
         });
         return [`## Throughput and cost of a hit\n\nHot key, ${connections} connections, closed loop, ${rounds} rounds that take turns; medians, and medians of the ratios within each round. *CPU* is the subject's own, per request; *busy* how much of its core it used: where that is well below 1, something else was the limit.`,
             `The load generator takes ${fixed(ceiling.us, 1)} us of its own core for a request of 1 KB, so it could ask and verify ${fixed(ceiling.perSecond)} a second at most.`,
@@ -109,6 +109,7 @@ export function writeReport(folder, report) {
     const pictures = {};
     const oneKb = report.results.throughput?.rows.find((row) => row.name === 'bare');
     const ceiling = { us: oneKb?.loadCpuUs ?? NaN, perSecond: 1e6 / (oneKb?.loadCpuUs ?? NaN) };
+    const same = new Set(report.subjects.filter(({ does }) => !does.startsWith('No')).map(({ name }) => name));
     const { machine, subjects, leftOut, failures } = report;
     const text = [
         `# Benchmark of mcpcached ${report.commit}\n\n${report.date}, ${report.kind} run of ${fixed(report.minutes, 1)} minutes, seed ${report.seed}. ${machine.cpu}, ${machine.cpus} CPUs, ${machine.memoryGiB} GiB, ${machine.system}, Linux ${machine.kernel}. The load had core ${report.cores.load}, the subject core ${report.cores.subject}; load average before: ${machine.loadBefore.join(' ')}.`,
@@ -118,7 +119,7 @@ export function writeReport(folder, report) {
     ];
     for (const [name, result] of Object.entries(report.results)) {
         if (result.broke) text.push(`## ${name}\n\nThis part broke: ${result.broke}`);
-        else text.push(...sections[name](result, { pictures, ceiling }));
+        else text.push(...sections[name](result, { pictures, ceiling, same }));
     }
     for (const [name, picture] of Object.entries(pictures)) writeFileSync(path.join(folder, name), picture);
     writeFileSync(path.join(folder, 'report.md'), `${text.join('\n\n')}\n`);

@@ -4,7 +4,7 @@
 //   does       one sentence: is it the same job? What does it leave out?
 //   ids        'fixed' where it cannot tell an id from the rest of a request, so that all must be the same for a hit
 //   era        'legacy' where it does not speak 2026-07-28
-//   slow       too slow for figures at every size: measured at the first size only
+//   once       too slow, or too little our concern, for every round: beyond the first size it has one round
 //   prepare()  installs what is missing; a sentence when that cannot be, and then it is left out
 //   start({upstream, dir, core, sizes, ttl})  resolves with {pid, port, version, stop()}; `upstream` is {url, port}
 //   prefix, path(options)  what it wants before the names of tools, and where it serves

@@ -30,7 +30,7 @@ const niceStep = (max, count) => {
     return power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= raw);
 };
 
-/** panels: [{title, rows: [{label, value, note, ours}]}], one below the other, each with a scale of its own. */
+/** panels: [{title, rows: [{label, value, note, ours, pale}]}], one below the other, each with a scale of its own. */
 export function bars({ title, under, panels, unit }) {
     const width = 860;
     const left = 220;
@@ -47,9 +47,9 @@ export function bars({ title, under, panels, unit }) {
             parts.push(line(x(tick), y, x(tick), y + rows.length * 22 + 2));
             parts.push(text(x(tick), y + rows.length * 22 + 15, short(tick), { size: 10, anchor: 'middle', fill: PALE }));
         }
-        for (const { label, value, note, ours } of rows) {
+        for (const { label, value, note, ours, pale } of rows) {
             parts.push(text(left - 8, y + 15, label, { anchor: 'end', bold: ours }));
-            parts.push(rect(left, y + 4, x(value) - left, 15, ours ? OURS : OTHER));
+            parts.push(rect(left, y + 4, x(value) - left, 15, ours ? OURS : pale ? '#c9d2dc' : OTHER));
             parts.push(text(x(value) + 6, y + 15, `${short(value)}${note ? `  ${note}` : ''}`, { size: 11 }));
             y += 22;
         }
@@ -89,9 +89,13 @@ export function ranges({ title, under, panels, unit, format }) {
             if (missing) parts.push(text(left + 6, y + 20, missing, { size: 11, fill: PALE }));
             else {
                 parts.push(line(x(marks[0][1]), y + 16, x(marks.at(-1)[1]), y + 16, colour, 3));
+                const free = [0, 0]; // from where on there is room for a name, below and above
                 for (const [name, value] of marks) {
                     parts.push(`<circle cx="${x(value).toFixed(1)}" cy="${(y + 16).toFixed(1)}" r="4.5" fill="${colour}"/>`);
-                    parts.push(text(x(value), y + 30, name, { size: 9, anchor: 'middle', fill: PALE }));
+                    const side = free.findIndex((from) => x(value) > from);
+                    if (side < 0) continue;
+                    free[side] = x(value) + 36;
+                    parts.push(text(x(value), side === 0 ? y + 30 : y + 9, name, { size: 9, anchor: 'middle', fill: PALE }));
                 }
             }
             y += 32;
@@ -128,7 +132,8 @@ export function lines({ title, under, panels, height = 190 }) {
             parts.push(rect(x(band[0]), top, x(band[1]) - x(band[0]), height, '#f3e3c8', 'opacity="0.7"'));
             parts.push(text((x(band[0]) + x(band[1])) / 2, top + 14, band[2], { size: 11, anchor: 'middle', fill: '#8a6a2a' }));
         }
-        const yTicks = ys.log ? decades(ys.min, ys.max) : Array.from({ length: 5 }, (_, i) => (ys.max * i) / 4);
+        const step = niceStep(ys.max, 5);
+        const yTicks = ys.log ? decades(ys.min, ys.max) : Array.from({ length: Math.floor(ys.max / step + 1e-9) + 1 }, (_, i) => i * step);
         for (const tick of yTicks) parts.push(line(left, y(tick), width - right, y(tick)), text(left - 6, y(tick) + 4, ys.format(tick), { size: 10, anchor: 'end', fill: PALE }));
         for (const tick of xs.ticks) parts.push(line(x(tick), bottom, x(tick), bottom + 4, PALE), text(x(tick), bottom + 16, (xs.format ?? short)(tick), { size: 10, anchor: 'middle', fill: PALE }));
         const barWidth = stacks.length ? Math.min(46, ((width - left - right) / (stacks[0].points.length + 1)) * 0.55) : 0;

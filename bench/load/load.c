@@ -847,6 +847,8 @@ static void run_open(struct worker *w)
             conn_ask(w, c, due_ns);
             w->next_due_ns = due_after(w, due_ns);
         }
+        if (w->next_due_ns == UINT64_MAX)
+            break; /* the trace is at its end */
         /* Nobody idle: whatever is due waits for the next answer, and its time runs. */
         worker_poll(w, w->idle == NULL ? now + SECOND / 100 : w->next_due_ns < check_ns ? w->next_due_ns : check_ns);
         now = now_ns();

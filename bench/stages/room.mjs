@@ -65,7 +65,7 @@ export async function idle(bench) {
         const look = async () => {
             const pids = familyOf(sidecar.pid);
             const before = cpuSeconds(pids);
-            const seconds = quick ? 4 : 15;
+            const seconds = quick ? 2 : 15;
             await sleep(seconds * 1000);
             return { seconds, cpuMs: (cpuSeconds(pids) - before) * 1000, ...memoryOf(pids) };
         };

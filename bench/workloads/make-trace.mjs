@@ -11,7 +11,7 @@ const TOOLS = [ // name, how often, arguments, size in bytes, time upstream in u
     { name: 'get_search', weight: 20, of: (n) => ({ query: `words ${n}`, limit: 10 }), things: 150, size: 3_500, costUs: 120_000 },
     { name: 'get_prices', weight: 15, of: (n) => ({ symbol: `S${n}` }), things: 15, size: 300, costUs: 25_000 },
     { name: 'get_report', weight: 3, of: (n) => ({ month: n }), things: 6, size: 180_000, costUs: 300_000 },
-    { name: 'put_comment', weight: 7, of: (n) => ({ ticket: `T-${n}`, text: `comment ${n}` }), things: 60, size: 200, costUs: 60_000 },
+    { name: 'put_comment', weight: 1, of: (n) => ({ ticket: `T-${n}`, text: `comment ${n}` }), things: 60, size: 200, costUs: 60_000 },
 ];
 
 let state = seed >>> 0 || 1;
@@ -37,7 +37,7 @@ for (let agent = 0; agent < AGENTS; agent++) {
         for (let calls = 1 + Math.floor(chance() * 6); calls > 0; calls--) {
             const { name, of, things, size, costUs } = tool();
             const thing = Math.floor(things * chance() ** 2.5); // some are asked for far more often
-            events.push({ time, name, args: of(thing), size: Math.max(200, Math.round(size * (0.5 + ((thing * 7919) % 100) / 100))), costUs, principal: `agent-${agent % 4}` });
+            events.push({ time, name, args: of(thing), size: Math.max(200, Math.round(size * (0.5 + ((thing * 7919) % 100) / 100))), costUs, principal: `team-${agent % 3}` });
             time += 0.002 + chance() * 0.03;
         }
         time += 0.05 + chance() * 0.9;

@@ -12,7 +12,7 @@ export default {
     title: 'FastMCP + its cache',
     does: 'Within its own server: the result is kept in memory, by method and arguments. Stateless, JSON answers, which is its fastest way.',
     era: 'legacy',
-    slow: true,
+    once: true,
     prepare() {
         if (existsSync(path.join(venv, '.installed'))) return undefined;
         const failed = needPackages('python3-venv') ?? run('python3', ['-m', 'venv', venv]) ?? run(python, ['-m', 'pip', 'install', '-q', '-r', path.join(peerFolder('fastmcp'), 'requirements.txt')], { timeoutMs: LIMIT_MS });

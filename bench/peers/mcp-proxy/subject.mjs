@@ -14,7 +14,7 @@ export default {
     era: 'legacy',
     prefix: 'bench/',
     path: () => '/',
-    slow: true,
+    once: true,
     prepare() {
         if (existsSync(binary)) return undefined;
         if (!versionOf('cargo', ['--version'])) return 'there is no cargo here to build it with';

@@ -11,7 +11,7 @@ export default {
     /** `store` outlives stop(), `storeSize` and `threads` as the flags say; `policy` is a file of this folder. */
     async start({ upstream, dir, core, ttl = '1h', store = path.join(dir, 'store'), storeSize = '1GiB', threads = 1, policy = 'policy.yaml', port, flags = [] }) {
         port ??= await freePort();
-        const file = await configure('mcpcached', policy, dir, { TTL: ttl });
+        const file = await configure('mcpcached', policy, dir, { TTL: ttl, KEEP: ttl === 'off' ? 'ttl: off' : `ttl: ${ttl}, scope: principal` });
         const args = ['serve', '--listen', `127.0.0.1:${port}`, '--upstream', upstream.url, '--policy', file, '--store', store, '--store-size', storeSize, '--threads', String(threads),
             '--insert-rate', '0', '--principal-share', '100', '--log-level', 'warn', ...flags];
         return { ...(await startProgram({ program: binary, args, port, core, title: this.title })), version: versionOf(binary, ['--version']) };

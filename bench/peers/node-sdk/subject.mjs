@@ -9,7 +9,7 @@ const packages = path.join(projectRoot, 'tests/e2e/node_modules/@modelcontextpro
 export default {
     title: 'Node server, official SDK',
     does: 'No cache. What a user has: @modelcontextprotocol/server v2 with a tool that computes nothing.',
-    slow: true,
+    once: true,
     prepare: () => (existsSync(packages) ? undefined : 'its npm packages (tests/e2e) are not installed'),
     async start({ core }) {
         const port = await freePort();
