@@ -10,9 +10,10 @@ const percent = (share, digits = 1) => (Number.isFinite(share) ? `${(share * 100
 const mib = (bytes) => fixed(bytes / 2 ** 20, 1);
 const micros = (us) => (us >= 1000 ? `${short(us / 1000)} ms` : `${short(us)} us`);
 
-function table(head, rows) {
+/** Numbers stand to the right; with `words` all columns are text. */
+function table(head, rows, { words = false } = {}) {
     const row = (cells) => `| ${cells.join(' | ')} |`;
-    return [row(head), row(head.map((name, i) => (i === 0 ? '---' : '---:'))), ...rows.map(row)].join('\n');
+    return [row(head), row(head.map((name, i) => (i === 0 || words ? '---' : '---:'))), ...rows.map(row)].join('\n');
 }
 
 const ours = (name) => name === 'mcpcached';
@@ -43,7 +44,7 @@ const sections = {
     },
     forward({ rounds, rows }) {
         return [`## Calls that go upstream\n\nNothing is asked twice; 1 KB; the upstream shares the load's core and answers at once. *Added* is the median of p50 less the upstream's own p50 in the same round; *of nginx* is that, divided by what nginx adds. ${rounds} rounds.`,
-            table(['leg', 'connections', 'per second', 'p50 us', 'p99 us', 'added us', 'of nginx'], rows.map((row) => [row.title, row.connections, fixed(row.perSecond), fixed(row.p50, 1), fixed(row.p99), fixed(row.addedP50, 1), fixed(row.ofNginx, 2)]))];
+            table(['leg', 'connections', 'per second', 'p50 us', 'p99 us', 'added us', 'of nginx', 'CPU us'], rows.map((row) => [row.title, row.connections, fixed(row.perSecond), fixed(row.p50, 1), fixed(row.p99), fixed(row.addedP50, 1), fixed(row.ofNginx, 2), fixed(row.cpuUs, 1)]))];
     },
     workloads({ rows }) {
         return ['## Workloads\n\n`bench/workloads/*.json`, mcpcached on one core. *Asked upstream* counts calls and lists.',
@@ -115,7 +116,7 @@ export function writeReport(folder, report) {
         `# Benchmark of mcpcached ${report.commit}\n\n${report.date}, ${report.kind} run of ${fixed(report.minutes, 1)} minutes, seed ${report.seed}. ${machine.cpu}, ${machine.cpus} CPUs, ${machine.memoryGiB} GiB, ${machine.system}, Linux ${machine.kernel}. The load had core ${report.cores.load}, the subject core ${report.cores.subject}; load average before: ${machine.loadBefore.join(' ')}.`,
         'Every answer that counts was verified: status 200, the own id, no error, the text to the byte. What bench/README.md says about what these figures do not show belongs to them.',
         failures.length ? `**Not all was right:**\n\n${failures.map((line) => `- ${line}`).join('\n')}` : 'No answer was wrong or missing, but where an outage was meant.',
-        `## Who\n\n${table(['subject', 'version', 'the same job?'], subjects.map(({ title, version, does }) => [title, version ?? '-', does]))}${Object.keys(leftOut).length ? `\n\nLeft out: ${Object.entries(leftOut).map(([name, why]) => `${name} (${why})`).join('; ')}.` : ''}`,
+        `## Who\n\n${table(['subject', 'version', 'the same job?'], subjects.map(({ title, version, does }) => [title, version ?? '-', does]), { words: true })}${Object.keys(leftOut).length ? `\n\nLeft out: ${Object.entries(leftOut).map(([name, why]) => `${name} (${why})`).join('; ')}.` : ''}`,
     ];
     for (const [name, result] of Object.entries(report.results)) {
         if (result.broke) text.push(`## ${name}\n\nThis part broke: ${result.broke}`);

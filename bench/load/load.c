@@ -35,6 +35,7 @@
 #define THREADS_MAX  8
 #define SLOTS_MAX    1200
 #define TOLD_MAX     3
+#define SIZE_LEAST   128 /* a mark always fits */
 #define SECOND       1000000000ull
 #define ID_DIGITS    12
 #define FIRST_ID     100000000000ull /* of the first thread; the next begins at twice that */
@@ -160,17 +161,15 @@ struct slot {
 
 struct worker {
     pthread_t thread;
-    int number, epoll_fd, count, told;
+    int number, epoll_fd, count, told, is_over, slot_count;
     struct conn *conns, *idle;
     uint64_t random, next_id, drawn, begin_ns, count_from_ns, stop_ns, next_due_ns;
     uint64_t ok, bytes, hits, asked, late; /* those asked while warming up count in `asked` alone */
     uint64_t failures[FAILURES];
     uint64_t last_ns;
     double cpu_s;
-    int is_over;
     struct histogram times;
     struct slot *slots;
-    int slot_count;
 };
 
 static struct worker workers[THREADS_MAX];
@@ -1049,7 +1048,7 @@ int main(int argc, char **argv)
     is_one_question = options.questions <= 1 && options.tokens <= 1 && options.write + options.list <= 0 && options.burst <= 0 &&
                       *options.trace == '\0' && !is_each;
     if (options.port <= 0 || threads < 1 || threads > THREADS_MAX || options.connections < threads || options.tools < 1 ||
-        options.tokens < 1 || options.questions < 1 || options.size_max > CONTENT_MAX || options.size_min < MARK_MAX / 2 ||
+        options.tokens < 1 || options.questions < 1 || options.size_max > CONTENT_MAX || options.size_min < SIZE_LEAST ||
         (options.burst > 0 && options.rate <= 0)) {
         fprintf(stderr, "load: port, connections, threads, tools, tokens, questions, size or rate is out of range\n");
         return 2;

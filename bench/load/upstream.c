@@ -77,7 +77,7 @@ static void heap_push(struct peer *p)
 
     if (heap_n > heap_size) {
         heap_size = heap_size * 2 + 64;
-        heap = realloc(heap, heap_size * sizeof(*heap));
+        heap = realloc(heap, heap_size * sizeof(struct peer *));
         must(heap != NULL);
     }
     for (; i > 0 && heap[(i - 1) / 2]->due_us > p->due_us; i = (i - 1) / 2)
@@ -450,17 +450,23 @@ static void peer_read(struct peer *p)
     peer_step(p);
 }
 
+static void peer_new(int fd)
+{
+    struct peer *p = calloc(1, sizeof(*p));
+
+    must(p != NULL);
+    p->fd = fd;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    /* From here on it is found through its events. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+    must(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN, .data.ptr = p}) == 0);
+}
+
 static void accept_all(int listener)
 {
     int fd;
 
-    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        struct peer *p = calloc(1, sizeof(*p));
-        must(p != NULL);
-        p->fd = fd;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-        must(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN, .data.ptr = p}) == 0);
-    }
+    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+        peer_new(fd);
     must(errno == EAGAIN || errno == ECONNABORTED);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // What it takes: memory by entries, and whether many of them make it slower; what it costs to have it idle; what is left after a restart; what a second loop brings.
-import { statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { load, measure, median } from '../lib/load.mjs';
 import { cpuSeconds, familyOf, memory as memoryOf, sleep } from '../lib/machine.mjs';
@@ -11,9 +11,11 @@ const TOOLS = 10;
 const WORKING_SET = 10_000;
 const FULL = [10_000, 100_000, 500_000, 2_000_000];
 
+const sizeOnDisk = (folder) => readdirSync(folder).reduce((sum, file) => sum + statSync(path.join(folder, file)).blocks * 512, 0);
+
 export async function memory(bench) {
     const { cores, say, quick } = bench;
-    const steps = (quick ? [10_000, 50_000] : FULL).slice(0, bench.entries ? undefined : FULL.length).filter((count) => !bench.entries || count <= bench.entries);
+    const steps = (quick ? [10_000, 50_000] : FULL).filter((count) => !bench.entries || count <= bench.entries);
     const rows = [];
     const sidecar = await startSubject(bench.subjects.mcpcached, { upstream: bench.upstream, core: cores.subject, ttl: '24h', storeSize: quick ? '1GiB' : '12GiB' });
     try {
@@ -44,10 +46,10 @@ export async function memory(bench) {
             const set = await speed(Math.min(WORKING_SET, count), 0.8);
             const all = await speed(count, 0);
             const after = memoryOf(familyOf(sidecar.pid));
-            const { blocks } = statSync(path.join(sidecar.dir, 'store', 'data.mdb'), { throwIfNoEntry: false }) ?? { blocks: 0 };
+            const storeBytes = sizeOnDisk(path.join(sidecar.dir, 'store'));
             rows.push({
-                entries: count, filledPerSecond: filled.asked / filled.wallSeconds, storedAtOnce: again.hits / again.ok, rss: used.rss, anon: used.anon, file: used.file, rssAfterReading: after.rss, storeBytes: blocks * 512,
-                anonPerEntry: (used.anon - empty.anon) / count, diskPerEntry: (blocks * 512) / count, residentBeyond: (used.rss - empty.rss) / count - SIZE, workingSet: set, everything: all,
+                entries: count, filledPerSecond: filled.asked / filled.wallSeconds, storedAtOnce: again.hits / again.ok, rss: used.rss, anon: used.anon, file: used.file, rssAfterReading: after.rss, storeBytes,
+                anonPerEntry: (used.anon - empty.anon) / count, diskPerEntry: storeBytes / count, residentBeyond: (used.rss - empty.rss) / count - SIZE, workingSet: set, everything: all,
             });
             say(`${count} entries: ${(used.rss / 2 ** 20).toFixed(0)} MiB resident, ${(used.anon / 2 ** 20).toFixed(1)} MiB of it its own, ${Math.round(set.perSecond)}/s`);
         }
