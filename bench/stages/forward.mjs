@@ -7,8 +7,8 @@ const FAR = 1_000_000_000; // questions that nobody asked before
 
 export async function forward(bench) {
     const { cores, say, quick } = bench;
-    const rounds = quick ? 3 : 7;
-    const seconds = quick ? 0.6 : 1.5;
+    const rounds = quick ? 3 : 5;
+    const seconds = quick ? 0.5 : 1.2;
     const rows = [];
     const running = [];
     const upstream = { title: 'upstream, directly', port: bench.upstream.port, pid: bench.upstream.pid };

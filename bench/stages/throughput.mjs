@@ -5,7 +5,7 @@ import { startSubject } from '../lib/subjects.mjs';
 
 export async function throughput(bench) {
     const { sizes, cores, say, quick } = bench;
-    const rounds = quick ? 3 : 7;
+    const rounds = quick ? 3 : 5;
     const seconds = quick ? 0.5 : 1.5;
     const running = [];
     const samples = new Map();
@@ -58,7 +58,7 @@ export async function throughput(bench) {
 /** Latency of hits at a rate that is the same for all: half of what the bare handler can do. */
 export async function latency(bench) {
     const { sizes, cores, say, quick } = bench;
-    const rounds = quick ? 2 : 5;
+    const rounds = quick ? 2 : 3;
     const seconds = quick ? 0.7 : 2;
     const found = bench.results.throughput?.rows ?? [];
     const rows = [];

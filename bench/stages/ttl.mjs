@@ -8,7 +8,7 @@ const LATENCY_US = 20_000;
 
 export async function ttl(bench) {
     const { cores, say, quick } = bench;
-    const seconds = quick ? 4 : 12;
+    const seconds = quick ? 4 : 8;
     const rows = [];
     for (const lifetime of quick ? ['off', '1s', '3s', '10m'] : ['off', '500ms', '1s', '2s', '5s', '10m']) {
         const upstream = await startUpstream({ latency_us: LATENCY_US }, { core: cores.load });
