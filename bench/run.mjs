@@ -7,7 +7,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { startUpstream } from './lib/load.mjs';
 import { machine, projectRoot, scratch } from './lib/machine.mjs';
-import { writeReport } from './lib/report.mjs';
+import { QUIET, writeReport } from './lib/report.mjs';
 import { prepareSubjects } from './lib/subjects.mjs';
 import { forward } from './stages/forward.mjs';
 import { outage } from './stages/outage.mjs';
@@ -25,7 +25,10 @@ const { values: given } = parseArgs({ options: {
     out: { type: 'string', default: path.join(projectRoot, 'bench/out') },
 } });
 const wanted = given.only?.split(',') ?? Object.keys(STAGES);
-for (const name of wanted) if (!STAGES[name]) throw new Error(`no part '${name}'; there are: ${Object.keys(STAGES).join(', ')}`);
+for (const name of wanted.filter((one) => !STAGES[one])) {
+    process.stderr.write(`no part '${name}'; there are: ${Object.keys(STAGES).join(', ')}\n`);
+    process.exit(2);
+}
 
 const began = Date.now();
 const seconds = () => String(Math.round((Date.now() - began) / 1000)).padStart(4);
@@ -47,6 +50,7 @@ const bench = {
     },
 };
 const about = machine();
+if (about.loadBefore[0] > QUIET) say(`this machine is busy (load average ${about.loadBefore[0]}): the figures will say more about that than about anybody here`);
 const { subjects, leftOut } = await prepareSubjects(given.subjects?.split(','), say);
 Object.assign(bench, { subjects, leftOut });
 for (const [name, why] of Object.entries(leftOut)) say(`left out: ${name}: ${why}`);

@@ -4,6 +4,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { bars, lines, OTHER, OURS, ranges, SECOND, short } from './svg.mjs';
 
+export const QUIET = 1; // load average of a machine on which nobody else works
+
 const sizeName = (size) => (size >= 1 << 20 ? `${size >> 20} MB` : size >= 1024 ? `${size >> 10} KB` : `${size} B`);
 const fixed = (number, digits = 0) => (number === null || number === undefined || !Number.isFinite(number) ? '-' : number.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits }));
 const percent = (share, digits = 1) => (Number.isFinite(share) ? `${(share * 100).toFixed(digits)} %` : '-');
@@ -25,8 +27,10 @@ const sections = {
             title: 'Hits per second, one core', under: `hot key, ${connections} connections, closed loop; medians of ${rounds} rounds; the ratio to the bare handler behind each bar; pale: not the same job`, unit: 'verified answers per second',
             panels: unit(rows).map((size) => ({ title: sizeName(size), rows: rows.filter((row) => row.size === size).toSorted((a, b) => b.perSecond - a.perSecond).map((row) => ({ label: row.title, value: row.perSecond, note: `(${fixed(row.ofBare, 2)})`, ours: ours(row.name), pale: !same.has(row.name) })) })),
         });
+        const lazy = rows.filter((row) => row.name === 'bare' && row.busy < 0.85).map((row) => sizeName(row.size));
         return [`## Throughput and cost of a hit\n\nHot key, ${connections} connections, closed loop, ${rounds} rounds that take turns; medians, and medians of the ratios within each round. *CPU* is the subject's own, per request; *busy* how much of its core it used: where that is well below 1, something else was the limit.`,
             `The load generator takes ${fixed(ceiling.us, 1)} us of its own core for a request of 1 KB, so it could ask and verify ${fixed(ceiling.perSecond)} a second at most.`,
+            ...(lazy.length ? [`At ${lazy.join(' and ')} even the bare handler left its core idle at times: the load, or somebody else on this machine, was the limit, and CPU per request is the better figure.`] : []),
             '![throughput](throughput.svg)',
             ...unit(rows).map((size) => `### ${sizeName(size)}\n\n${table(['subject', 'per second', 'of bare', 'CPU us', 'of bare', 'p50 us', 'p99 us', 'busy', 'load us', 'asked upstream'],
                 rows.filter((row) => row.size === size).map((row) => [row.title, fixed(row.perSecond), fixed(row.ofBare, 2), fixed(row.cpuUs, 1), fixed(row.cpuOfBare, 2), fixed(row.p50), fixed(row.p99), fixed(row.busy, 2), fixed(row.loadCpuUs, 1), percent(row.upstreamShare, 2)]))}`)];
@@ -114,6 +118,7 @@ export function writeReport(folder, report) {
     const { machine, subjects, leftOut, failures } = report;
     const text = [
         `# Benchmark of mcpcached ${report.commit}\n\n${report.date}, ${report.kind} run of ${fixed(report.minutes, 1)} minutes, seed ${report.seed}. ${machine.cpu}, ${machine.cpus} CPUs, ${machine.memoryGiB} GiB, ${machine.system}, Linux ${machine.kernel}. The load had core ${report.cores.load}, the subject core ${report.cores.subject}; load average before: ${machine.loadBefore.join(' ')}.`,
+        ...(machine.loadBefore[0] > QUIET ? ['**The machine was not quiet.** Others used it during the run, or shortly before: read CPU per request, and no times.'] : []),
         'Every answer that counts was verified: status 200, the own id, no error, the text to the byte. What bench/README.md says about what these figures do not show belongs to them.',
         failures.length ? `**Not all was right:**\n\n${failures.map((line) => `- ${line}`).join('\n')}` : 'No answer was wrong or missing, but where an outage was meant.',
         `## Who\n\n${table(['subject', 'version', 'the same job?'], subjects.map(({ title, version, does }) => [title, version ?? '-', does]), { words: true })}${Object.keys(leftOut).length ? `\n\nLeft out: ${Object.entries(leftOut).map(([name, why]) => `${name} (${why})`).join('; ')}.` : ''}`,
