@@ -47,7 +47,7 @@ const sections = {
             table(['subject', 'size', 'rate', 'p50 us', 'p90', 'p99', 'p99.9', 'p99.99', 'max', 'p99 of bare'], rows.map((row) => [row.title, sizeName(row.size), fixed(row.rate), fixed(row.p50), fixed(row.p90), fixed(row.p99), fixed(row.p999), fixed(row.p9999), fixed(row.max), fixed(row.p99OfBare, 2)]))];
     },
     forward({ rounds, rows }) {
-        return [`## Calls that go upstream\n\nNothing is asked twice; 1 KB; the upstream shares the load's core and answers at once. *Added* is the median of p50 less the upstream's own p50 in the same round; *of nginx* is that, divided by what nginx adds. ${rounds} rounds.`,
+        return [`## Calls that go upstream\n\nNothing is asked twice; 1 KB; the upstream shares the load's core and answers at once, so with 16 connections it waits for the load: *added* is meant for one. *Added* is the median of p50 less the upstream's own p50 in the same round; *of nginx* is that, divided by what nginx adds. ${rounds} rounds.`,
             table(['leg', 'connections', 'per second', 'p50 us', 'p99 us', 'added us', 'of nginx', 'CPU us'], rows.map((row) => [row.title, row.connections, fixed(row.perSecond), fixed(row.p50, 1), fixed(row.p99), fixed(row.addedP50, 1), fixed(row.ofNginx, 2), fixed(row.cpuUs, 1)]))];
     },
     workloads({ rows }) {

@@ -3,6 +3,9 @@
 import { measure, median } from '../lib/load.mjs';
 import { startSubject } from '../lib/subjects.mjs';
 
+/** Where nginx adds nothing that can be told from noise, a ratio to it says nothing. */
+const ratioOf = (added, nginx) => (median(nginx) < 2 ? null : median(added.map((us, i) => us / nginx[i])));
+
 const FAR = 1_000_000_000; // questions that nobody asked before
 
 export async function forward(bench) {
@@ -43,7 +46,7 @@ export async function forward(bench) {
                 rows.push({
                     connections, name, title, perSecond: median(mine.map((s) => s.perSecond)), p50: median(mine.map((s) => s.latencyUs.p50)), p99: median(mine.map((s) => s.latencyUs.p99)),
                     cpuUs: median(mine.map((s) => s.cpuUs)), addedP50: name === 'direct' ? 0 : median(added),
-                    ofNginx: name === 'direct' || !nginx ? null : median(added.map((us, i) => us / p50Of('nginx-pass')[i])), hits: mine.reduce((sum, s) => sum + s.hits, 0),
+                    ofNginx: name === 'direct' || !nginx ? null : ratioOf(added, p50Of('nginx-pass')), hits: mine.reduce((sum, s) => sum + s.hits, 0),
                 });
             }
         }
