@@ -398,18 +398,12 @@ char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t 
     struct span method = options->is_own ? SPAN("POST") : span_iov(req->input.method);
     size_t cap = method.n + req->input.path.len + options->host.n + options->own_method.n + 320;
     size_t body_bytes = options->is_own || options->has_own_body ? options->body_bytes : req->entity.len;
-    struct buf name_value = {0};
     char *head, *p;
 
-    if (options->own_name.p != NULL && cp_mirror_encode(options->own_name, &name_value) != 0)
-        return NULL;
-    cap += name_value.n;
     for (size_t i = 0; i != count; ++i)
         cap += headers[i].name->len + headers[i].value.len + 4;
-    if ((p = head = malloc(cap)) == NULL) {
-        buf_done(&name_value);
+    if ((p = head = malloc(cap)) == NULL)
         return NULL;
-    }
 #define ADD(bytes_, n_)                                                                                                            \
     do {                                                                                                                           \
         h2o_memcpy(p, bytes_, n_);                                                                                                 \
@@ -425,11 +419,6 @@ char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t 
     if (options->own_method.p != NULL) {
         ADD_LITERAL("Mcp-Method: ");
         ADD(options->own_method.p, options->own_method.n);
-        ADD_LITERAL("\r\n");
-    }
-    if (options->own_name.p != NULL) {
-        ADD_LITERAL("Mcp-Name: ");
-        ADD(name_value.p, name_value.n);
         ADD_LITERAL("\r\n");
     }
     for (size_t i = 0; i != count; ++i) {
@@ -460,7 +449,6 @@ char *wire_request_head(h2o_req_t *req, const struct wire_head *options, size_t 
     ADD_LITERAL("\r\n");
 #undef ADD_LITERAL
 #undef ADD
-    buf_done(&name_value);
     *ret_bytes = (size_t)(p - head);
     return head;
 }

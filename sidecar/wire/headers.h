@@ -49,7 +49,6 @@ struct wire_head {
     bool identity_encoding; /* ask for a reply that is not encoded, so that it can be read */
     bool is_own; /* a POST of JSON of our own with the same credentials: without the headers that are about this one alone */
     struct span own_method; /* Mcp-Method of our own; absent: none (legacy) */
-    struct span own_name;   /* Mcp-Name of our own, as text; absent: none */
     bool has_own_body;      /* the same question with an id of our own: another length */
     size_t body_bytes;      /* of our own; with is_own or has_own_body */
 };

@@ -538,37 +538,6 @@ static void a_request_of_our_own_can_be_made_of_any(void **state)
                     "application/json\r\nContent-Length: 2\r\n\r\n");
 }
 
-static void a_name_of_our_own_is_encoded_where_it_must_be(void **state)
-{
-    static const struct {
-        const char *name, *value;
-    } rows[] = {
-        {"docs://a", "docs://a"},
-        {"", ""},
-        {" a", "=?base64?IGE=?="},
-        {"\xc3\xa9", "=?base64?w6k=?="},
-        {"a\r\nX-Evil: 1", "=?base64?YQ0KWC1FdmlsOiAx?="},
-        {"=?base64?YQ==?=", "=?base64?PT9iYXNlNjQ/WVE9PT89?="},
-    };
-
-    (void)state;
-    add("Mcp-Name", "his");
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        char wanted[400];
-
-        snprintf(wanted, sizeof(wanted),
-                 "POST /mcp?x=y HTTP/1.1\r\nHost: h\r\nMcp-Method: resources/read\r\nMcp-Name: %s\r\nAccept: application/json, "
-                 "text/event-stream\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n",
-                 rows[i].value);
-        expect_own_head(&(struct wire_head){.host = SPAN("h"),
-                                            .is_own = true,
-                                            .own_method = SPAN("resources/read"),
-                                            .own_name = span_of(rows[i].name),
-                                            .body_bytes = 2},
-                        wanted);
-    }
-}
-
 static void a_head_of_any_size_fits(void **state)
 {
     char name[64];
@@ -593,7 +562,6 @@ static void a_head_of_any_size_fits(void **state)
                                    .identity_encoding = true,
                                    .is_own = true,
                                    .own_method = SPAN("resources/templates/list"),
-                                   .own_name = SPAN(" must be encoded, and is as long as that "),
                                    .body_bytes = SIZE_MAX,
                                },
                                &n));
@@ -804,7 +772,6 @@ int main(void)
         WITH_REQUEST(a_method_with_a_body_says_when_it_has_none),
         WITH_REQUEST(a_request_of_our_own_has_the_callers_credentials_and_nothing_of_his_request),
         WITH_REQUEST(a_request_of_our_own_can_be_made_of_any),
-        WITH_REQUEST(a_name_of_our_own_is_encoded_where_it_must_be),
         WITH_REQUEST(a_head_of_any_size_fits),
         WITH_REPLY(a_bare_reply_says_nothing),
         WITH_REPLY(media_types_are_read_as_utf8_only),
