@@ -5,11 +5,15 @@
  * next.
  * Whatever is an enum is written as a word: entries outlive the program, and an enum's numbers do not.
  * Always: no allocation after cp_keyer_new. Thread: one keyer per loop. */
+/* SHA-256 as OpenSSL's plain functions, which it would rather have replaced by EVP: a state is a struct there, so that one which has read a key
+ * already is copied instead of made anew, and nothing is fetched, allocated or able to fail. docs/decisions/0013. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "key.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
@@ -19,32 +23,27 @@
 #define BLOCK 64 /* of SHA-256 */
 
 struct cp_keyer {
-    EVP_MD *sha256;
-    EVP_MD_CTX *context;
     XXH3_state_t *check;
-    uint8_t key_block[BLOCK];   /* begins every key's digest */
-    uint8_t inner_block[BLOCK]; /* HMAC of principals and texts */
-    uint8_t outer_block[BLOCK];
+    SHA256_CTX key;            /* has read the block that begins every key's digest */
+    SHA256_CTX inner, outer;   /* have read the blocks that begin the halves of an HMAC, of principals and texts */
     uint8_t check_secret[192]; /* of XXH3: at least 136, as random as possible */
-    uint64_t failures;
 };
 
 /* --- digests --- */
 
 /* Small fields are gathered, so that the digests are called seldom. */
 struct material {
-    struct cp_keyer *keyer;
-    bool checked; /* the check digest runs along */
-    bool failed;
+    SHA256_CTX sha256;
+    XXH3_state_t *check; /* runs along; NULL: does not */
     size_t n;
     uint8_t bytes[1024];
 };
 
 static void feed(struct material *m, const void *bytes, size_t n)
 {
-    m->failed |= EVP_DigestUpdate(m->keyer->context, bytes, n) != 1;
-    if (m->checked)
-        m->failed |= XXH3_128bits_update(m->keyer->check, bytes, n) == XXH_ERROR;
+    SHA256_Update(&m->sha256, bytes, n);
+    if (m->check != NULL)
+        XXH3_128bits_update(m->check, bytes, n);
 }
 
 static void flush(struct material *m)
@@ -69,94 +68,85 @@ static void add(struct material *m, const void *bytes, size_t n)
 static void add_field(struct material *m, char tag, struct span value)
 {
     uint64_t n = value.p == NULL ? UINT64_MAX : value.n;
-    uint8_t head[9] = {(uint8_t)tag};
+    uint8_t *head;
 
+    if (sizeof(m->bytes) - m->n < 9)
+        flush(m);
+    /* where it belongs at once: read back as a whole from where it was put together, it costs a stall per field */
+    head = m->bytes + m->n;
+    head[0] = (uint8_t)tag;
     for (int i = 0; i < 8; i++)
         head[1 + i] = (uint8_t)(n >> (8 * i));
-    add(m, head, sizeof(head));
+    m->n += 9;
     add(m, value.p, value.n);
 }
 
-static void begin(struct material *m, struct cp_keyer *keyer, const uint8_t block[BLOCK], bool checked)
+static void begin(struct material *m, const SHA256_CTX *from)
 {
-    m->keyer = keyer;
+    m->sha256 = *from;
+    m->check = NULL;
     m->n = 0;
-    m->checked = false;
-    m->failed = EVP_DigestInit_ex2(keyer->context, keyer->sha256, NULL) != 1;
-    feed(m, block, BLOCK);
-    m->checked = checked;
-    if (checked)
-        m->failed |= XXH3_128bits_reset_withSecret(keyer->check, keyer->check_secret, sizeof(keyer->check_secret)) == XXH_ERROR;
 }
 
-static bool end(struct material *m, uint8_t ret[32])
+static void end(struct material *m, uint8_t ret[32])
 {
     flush(m);
-    m->failed |= EVP_DigestFinal_ex(m->keyer->context, ret, NULL) != 1;
-    return !m->failed;
-}
-
-/* A digest that could not be computed must name nobody and nothing: this one is never given twice by a keyer. It does not
- * happen after cp_keyer_new has computed the first ones, because nothing is allocated or fetched any more. */
-static void spoil(struct cp_keyer *keyer, uint8_t ret[32])
-{
-    const uintptr_t own = (uintptr_t)keyer;
-
-    memset(ret, 0xff, 32);
-    keyer->failures++;
-    memcpy(ret, &keyer->failures, sizeof(keyer->failures));
-    memcpy(ret + 8, &own, sizeof(own));
+    SHA256_Final(ret, &m->sha256);
 }
 
 /* Ends the inner half of an HMAC and computes the outer one. */
-static bool end_hmac(struct material *m, uint8_t ret[32])
+static void end_hmac(struct material *m, const struct cp_keyer *keyer, uint8_t ret[32])
 {
-    struct cp_keyer *keyer = m->keyer;
+    SHA256_CTX outer = keyer->outer;
     uint8_t inner[32];
 
-    if (!end(m, inner))
-        return false;
-    begin(m, keyer, keyer->outer_block, false);
-    add(m, inner, sizeof(inner));
-    return end(m, ret);
+    end(m, inner);
+    SHA256_Update(&outer, inner, sizeof(inner));
+    SHA256_Final(ret, &outer);
 }
 
 /* --- the keyer --- */
 
-static bool derive(struct cp_keyer *keyer, const char *label, uint8_t number, uint8_t ret[32])
+static void read_block(SHA256_CTX *sha256, const uint8_t block[BLOCK])
+{
+    SHA256_Init(sha256);
+    SHA256_Update(sha256, block, BLOCK);
+}
+
+static void derive(const struct cp_keyer *keyer, const char *label, uint8_t number, uint8_t ret[32])
 {
     struct material m;
 
-    begin(&m, keyer, keyer->inner_block, false);
+    begin(&m, &keyer->inner);
     add_field(&m, 'l', span_of(label));
     add(&m, &number, 1);
-    return end_hmac(&m, ret);
+    end_hmac(&m, keyer, ret);
 }
 
 int cp_keyer_new(const uint8_t secret[32], struct cp_keyer **ret)
 {
     struct cp_keyer *keyer = calloc(1, sizeof(*keyer));
-    bool good;
+    uint8_t block[BLOCK];
 
     if (keyer == NULL)
         return -ENOMEM;
-    keyer->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-    keyer->context = EVP_MD_CTX_new();
-    keyer->check = XXH3_createState();
-    good = keyer->sha256 != NULL && keyer->context != NULL && keyer->check != NULL;
-    memset(keyer->inner_block, 0x36, BLOCK);
-    memset(keyer->outer_block, 0x5c, BLOCK);
-    for (int i = 0; i < 32; i++) {
-        keyer->inner_block[i] ^= secret[i];
-        keyer->outer_block[i] ^= secret[i];
-    }
-    good = good && derive(keyer, "key", 0, keyer->key_block) && derive(keyer, "key", 1, keyer->key_block + 32);
-    for (uint8_t i = 0; i < sizeof(keyer->check_secret) / 32 && good; i++)
-        good = derive(keyer, "check", i, keyer->check_secret + 32 * i);
-    if (!good) {
-        cp_keyer_free(keyer);
+    if ((keyer->check = XXH3_createState()) == NULL) {
+        free(keyer);
         return -ENOMEM;
     }
+    memset(block, 0x36, BLOCK);
+    for (int i = 0; i < 32; i++)
+        block[i] ^= secret[i];
+    read_block(&keyer->inner, block);
+    for (int i = 0; i < BLOCK; i++)
+        block[i] ^= 0x36 ^ 0x5c;
+    read_block(&keyer->outer, block);
+    derive(keyer, "key", 0, block);
+    derive(keyer, "key", 1, block + 32);
+    read_block(&keyer->key, block);
+    OPENSSL_cleanse(block, sizeof(block));
+    for (uint8_t i = 0; i < sizeof(keyer->check_secret) / 32; i++)
+        derive(keyer, "check", i, keyer->check_secret + 32 * i);
     *ret = keyer;
     return 0;
 }
@@ -165,23 +155,19 @@ void cp_keyer_free(struct cp_keyer *keyer)
 {
     if (keyer == NULL)
         return;
-    EVP_MD_CTX_free(keyer->context);
-    EVP_MD_free(keyer->sha256);
     XXH3_freeState(keyer->check);
     OPENSSL_cleanse(keyer, sizeof(*keyer));
     free(keyer);
 }
 
-/* --- who
- * ------------------------------------------------------------------------------------------------------------------------
- * */
+/* --- who --- */
 
 void cp_principal_of(struct cp_keyer *keyer, const struct cp_credential *credentials, size_t count, struct cp_principal *ret)
 {
     struct material m;
 
     ret->is_anonymous = true;
-    begin(&m, keyer, keyer->inner_block, false);
+    begin(&m, &keyer->inner);
     add_field(&m, 'l', SPAN("principal"));
     for (size_t i = 0; i < count; i++) {
         add_field(&m, 'n', credentials[i].name);
@@ -189,8 +175,7 @@ void cp_principal_of(struct cp_keyer *keyer, const struct cp_credential *credent
         if (credentials[i].value.n > 0)
             ret->is_anonymous = false;
     }
-    if (!end_hmac(&m, ret->bytes))
-        spoil(keyer, ret->bytes);
+    end_hmac(&m, keyer, ret->bytes);
 }
 
 void cp_digest_of(struct cp_keyer *keyer, const char *label, struct span text, uint8_t ret[16])
@@ -198,12 +183,11 @@ void cp_digest_of(struct cp_keyer *keyer, const char *label, struct span text, u
     uint8_t digest[32];
     struct material m;
 
-    begin(&m, keyer, keyer->inner_block, false);
+    begin(&m, &keyer->inner);
     add_field(&m, 'l', SPAN("text"));
     add_field(&m, 'n', span_of(label));
     add_field(&m, 'v', text);
-    if (!end_hmac(&m, digest))
-        spoil(keyer, digest);
+    end_hmac(&m, keyer, digest);
     memcpy(ret, digest, 16);
 }
 
@@ -239,12 +223,11 @@ uint64_t cp_subject_of(struct cp_keyer *keyer, enum cp_subject kind, struct span
     uint8_t digest[32];
     struct material m;
 
-    begin(&m, keyer, keyer->inner_block, false);
+    begin(&m, &keyer->inner);
     add_field(&m, 'l', SPAN("subject"));
     add_field(&m, 'n', subject_word(kind));
     add_field(&m, 'v', kind == CP_SUBJECT_READS ? SPAN_ABSENT : text);
-    if (!end_hmac(&m, digest))
-        spoil(keyer, digest);
+    end_hmac(&m, keyer, digest);
     return subject_of(digest);
 }
 
@@ -254,9 +237,7 @@ uint64_t cp_subject_of_principal(const struct cp_principal *principal)
     return subject_of(principal->bytes + sizeof(principal->bytes) - 8);
 }
 
-/* --- what
- * -----------------------------------------------------------------------------------------------------------------------
- * */
+/* --- what --- */
 
 static struct span era_word(enum cp_era era)
 {
@@ -297,7 +278,9 @@ void cp_key_of(struct cp_keyer *keyer, const struct cp_question *question, const
     struct material m;
     XXH128_canonical_t check;
 
-    begin(&m, keyer, keyer->key_block, true);
+    begin(&m, &keyer->key);
+    m.check = keyer->check;
+    XXH3_128bits_reset_withSecret(m.check, keyer->check_secret, sizeof(keyer->check_secret));
     add(&m, FORM, sizeof(FORM));
     add_share(&m, share);
     add_field(&m, 'u', question->upstream);
@@ -311,8 +294,7 @@ void cp_key_of(struct cp_keyer *keyer, const struct cp_question *question, const
     add_field(&m, 'y', question->vary);
     add_field(&m, 'c', question->client);
     add_field(&m, 'd', question->definition);
-    if (!end(&m, ret->digest))
-        spoil(keyer, ret->digest);
+    end(&m, ret->digest);
     XXH128_canonicalFromHash(&check, XXH3_128bits_digest(keyer->check));
     _Static_assert(sizeof(check.digest) == sizeof(ret->check), "a check is one XXH128");
     memcpy(ret->check, check.digest, sizeof(ret->check));

@@ -51,9 +51,9 @@ struct cp_question {
     struct span definition; /* digest of the tool's definition where known; absent otherwise */
 };
 
-struct cp_keyer; /* opaque: prepared digest contexts */
+struct cp_keyer; /* opaque: digests that have read the secret */
 
-/* secret: 32 bytes; only digests of it are kept. Owned: cp_keyer_free. -ENOMEM when OpenSSL cannot provide the digests. */
+/* secret: 32 bytes; only digests of it are kept. Owned: cp_keyer_free. 0 or -ENOMEM. */
 int cp_keyer_new(const uint8_t secret[32], struct cp_keyer **ret);
 void cp_keyer_free(struct cp_keyer *keyer);
 

@@ -2,7 +2,6 @@
 /* Answers of our own. Not here: relaying the upstream's (flow/exchange.c). Thread: the request's loop. */
 #include "sidecar/wire/reply.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
 static void add_header(h2o_req_t *req, const char *name, size_t name_bytes, h2o_iovec_t value)
@@ -15,11 +14,23 @@ static void add_cache_status(h2o_req_t *req, h2o_iovec_t value)
     h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("cache-status"), 0, "Cache-Status", value.base, value.len);
 }
 
-static h2o_iovec_t format(h2o_mem_pool_t *pool, const char *text, int64_t number)
+/* A number between two texts: printf's way to it would be a fiftieth of a hit. */
+static h2o_iovec_t number_text(h2o_mem_pool_t *pool, struct span before, int64_t number, struct span after)
 {
-    char *p = h2o_mem_alloc_pool(pool, strlen(text) + 24);
+    uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    char digits[20], *text = h2o_mem_alloc_pool(pool, before.n + 1 + sizeof(digits) + after.n), *p = text + before.n;
+    size_t n = 0;
 
-    return h2o_iovec_init(p, (size_t)sprintf(p, text, number));
+    do {
+        digits[n++] = (char)('0' + rest % 10);
+    } while ((rest /= 10) != 0);
+    memcpy(text, before.p, before.n);
+    if (number < 0)
+        *p++ = '-';
+    while (n != 0)
+        *p++ = digits[--n];
+    memcpy(p, after.p, after.n);
+    return h2o_iovec_init(text, (size_t)(p - text) + after.n);
 }
 
 /* Rounds towards the more honest side: an answer is never said to be younger, nor to live longer, than it is. */
@@ -32,11 +43,10 @@ static h2o_iovec_t status_of(h2o_mem_pool_t *pool, const struct reply_hit *hit)
 {
     switch (hit->how) {
     case REPLY_FOUND:
-        return hit->age.freshness == CP_FRESH
-                   ? format(pool, "mcpcached; hit; ttl=%" PRId64, seconds_down(hit->age.remaining_ms))
-                   : format(pool, "mcpcached; hit; ttl=%" PRId64 "; detail=stale", seconds_down(hit->age.remaining_ms));
+        return number_text(pool, SPAN("mcpcached; hit; ttl="), seconds_down(hit->age.remaining_ms),
+                           hit->age.freshness == CP_FRESH ? SPAN("") : SPAN("; detail=stale"));
     case REPLY_STANDS_IN:
-        return format(pool, "mcpcached; fwd=stale; fwd-status=%" PRId64 "; detail=stale-if-error", hit->failed_status);
+        return number_text(pool, SPAN("mcpcached; fwd=stale; fwd-status="), hit->failed_status, SPAN("; detail=stale-if-error"));
     case REPLY_COLLAPSED:
         return h2o_iovec_init(H2O_STRLIT("mcpcached; fwd=miss; collapsed"));
     }
@@ -54,7 +64,7 @@ void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit)
     req->res.reason = "OK";
     h2o_add_header(pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, H2O_STRLIT("application/json"));
     h2o_add_header(pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL, H2O_STRLIT("no-store"));
-    add_header(req, H2O_STRLIT("age"), format(pool, "%" PRId64, hit->age.age_ms / 1000));
+    add_header(req, H2O_STRLIT("age"), number_text(pool, SPAN(""), hit->age.age_ms / 1000, SPAN("")));
     add_cache_status(req, status_of(pool, hit));
     if (hit->session.p != NULL)
         h2o_add_header_by_str(pool, &req->res.headers, H2O_STRLIT("mcp-session-id"), 0, "Mcp-Session-Id", hit->session.p,
@@ -72,7 +82,7 @@ void reply_hit_send(h2o_req_t *req, const struct reply_hit *hit)
     bufs[count++] = MUTANT("wrong-id") ? h2o_iovec_init(H2O_STRLIT("1")) : h2o_iovec_init(hit->id.p, hit->id.n);
     bufs[count++] = h2o_iovec_init(H2O_STRLIT(",\"result\":"));
     if (hit->ttl_start != hit->ttl_end) {
-        ttl = format(pool, "%" PRId64, hit->age.hint_remaining_ms);
+        ttl = number_text(pool, SPAN(""), hit->age.hint_remaining_ms, SPAN(""));
         bufs[count++] = h2o_iovec_init(hit->result.p, hit->ttl_start);
         bufs[count++] = ttl;
         bufs[count++] = h2o_iovec_init(hit->result.p + hit->ttl_end, hit->result.n - hit->ttl_end);
@@ -237,7 +247,7 @@ struct span reply_error_prepare(h2o_req_t *req, const struct reply_error *error)
                    error->is_rpc ? sizeof("application/json") - 1 : sizeof("text/plain") - 1);
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL, H2O_STRLIT("no-store"));
     if (error->retry_after_s != 0)
-        add_header(req, H2O_STRLIT("retry-after"), format(&req->pool, "%" PRId64, error->retry_after_s));
+        add_header(req, H2O_STRLIT("retry-after"), number_text(&req->pool, SPAN(""), error->retry_after_s, SPAN("")));
     if (error->reason != CP_REASON_NONE) {
         char *p = h2o_mem_alloc_pool(&req->pool, 64);
 
