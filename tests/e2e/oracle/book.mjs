@@ -384,7 +384,7 @@ export class Book {
                 run.count('told in time', 1);
                 return false;
             }
-            const isVoid = stream.closedMs !== undefined || stream.deadMs !== undefined || link.endedMs !== undefined || link.shakenMs > change.ms - QUIET_MS || stream.op.credential.hasExpired() ||
+            const isVoid = stream.closedMs !== undefined || stream.deadMs !== undefined || link.endedMs !== undefined || link.shakenMs > change.ms - QUIET_MS || stream.op.credential.maySeemExpired() ||
                 this.#reasons(link, change.ms - QUIET_MS).some(({ isBump }) => isBump !== true);
             if (isVoid) return false;
             if (now() < dueMs) return true;

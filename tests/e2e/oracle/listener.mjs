@@ -214,9 +214,9 @@ export class Listener {
         const status = reply === undefined ? undefined : Number(reply.line.slice(9, 12));
         run.count(`stream ${op.stays ? 'stopped' : isLost ? (op.exchange.lost.length > 0 ? 'lost' : 'ended, may go on') : how === 'whole' && status !== 200 ? status : how === 'whole' ? 'whole' : 'left'}`, 1);
         run.note(op, `   ${op.number} stream ended: ${op.stays ? 'by the stop' : op.hasLeft ? 'left' : how} ${status ?? ''}`);
-        if (op.isListen && op.stays && stream.isAcked && !stream.hasEnded && stream.deadMs === undefined && !op.wasLost && !op.credential.hasExpired()) run.violation('told: end', `stream ${op.number} ended without a result when the sidecar stopped`, op);
+        if (op.isListen && op.stays && stream.isAcked && !stream.hasEnded && stream.deadMs === undefined && !op.wasLost && !op.credential.maySeemExpired()) run.violation('told: end', `stream ${op.number} ended without a result when the sidecar stopped`, op);
         // the upstream's loss is no end for his stream; unless the sidecar knows more of him by now
-        if (op.isListen && op.wasLost && !op.hasLeft && !op.stays && stream.isAcked && op.process === run.process && run.isUp && op.exchange.lostTick !== undefined && stream.refusedMs === undefined && !op.credential.hasExpired()) run.violation('told: cut', `stream ${op.number} ended because the upstream's did`, op);
+        if (op.isListen && op.wasLost && !op.hasLeft && !op.stays && stream.isAcked && op.process === run.process && run.isUp && op.exchange.lostTick !== undefined && stream.refusedMs === undefined && !op.credential.maySeemExpired()) run.violation('told: cut', `stream ${op.number} ended because the upstream's did`, op);
         if (op.isListen && stream.hasEnded) run.count('listen ended by the stop', 1);
         if (op.isListen && op.wasLost && op.hasLeft && stream.isAcked) run.count('listen outlived a loss', 1);
         if (stream.isGood && op.isListen && reply !== undefined && !stream.isAcked && !/"error"/.test(reply.body)) run.violation('told: ack', `stream ${op.number} ended without an acknowledgement`, op);

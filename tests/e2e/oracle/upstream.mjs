@@ -177,7 +177,7 @@ export class Upstream {
     /** What it asks for, without tools' results: of these only the sidecar knows. */
     #isListenOf(op, body) {
         // for a token that is over nothing is kept
-        if (body === op.body) return !op.uris.some((uri) => RESULT_URIS.includes(uri)) || op.credential.hasExpired();
+        if (body === op.body) return !op.uris.some((uri) => RESULT_URIS.includes(uri)) || op.credential.maySeemExpired();
         const asked = JSON.parse(body);
         const wanted = JSON.parse(op.body);
         for (const { params } of [asked, wanted]) {

@@ -27,6 +27,9 @@ export class Credential {
     principal(phase) { return phase.claims && this.claims ? `claims ${JSON.stringify(this.claims)} ${this.others}` : `credential ${this.index}`; }
     isByClaims(phase) { return phase.claims && this.claims !== null; }
     hasExpired(atMs = Date.now()) { return this.expS !== undefined && atMs >= this.expS * 1000; }
+
+    /** The sidecar may take it for expired: it reads whole seconds, and drops the rest. */
+    maySeemExpired(atMs = Date.now()) { return this.expS !== undefined && atMs >= Math.floor(this.expS) * 1000; }
 }
 
 /** The same for the same credentials, in whatever order and case the headers came. */
