@@ -317,8 +317,10 @@ void link_saw(struct subscribers *s, struct end *end, const struct sighting *sig
     const bool is_change = (!is_first || MUTANT("baseline-told")) &&
                            memcmp(link->content.bytes, sighting->content.bytes, sizeof(link->content.bytes)) != 0;
     const bool was_told = link->is_told;
+    const bool is_older = !is_first && sighting->began_ms <= link->began_ms;
 
-    if (!is_first && sighting->began_ms <= link->began_ms)
+    /* an older one of his own is what he is served, too, as long as it lasts: everybody's news wait for its end */
+    if (is_older && !(end->arm == ARM_OWN && link->arm == ARM_SHARED && end->watch->good_until_ms > now_ms))
         return;
     if (end->arm == ARM_SHARED && is_his_own_good(link, now_ms))
         return;
@@ -334,7 +336,7 @@ void link_saw(struct subscribers *s, struct end *end, const struct sighting *sig
         link->arm = end->arm;
         link_settle(s, link);
     }
-    if (is_change && !was_told && !MUTANT("changes-untold"))
+    if (is_change && !is_older && !was_told && !MUTANT("changes-untold"))
         link_tell(s, link, now_ms, out);
 }
 

@@ -1738,16 +1738,20 @@ static bool model_may_drive(int sub, int uri, int watch)
 
 static void model_saw(int uri, int watch, int content, int64_t began_ms, int64_t fresh_until_ms, bool has_tags, int64_t now_ms)
 {
+    const int64_t good_until_ms = began_ms >= watches[uri][watch].began_ms ? fresh_until_ms : watches[uri][watch].good_until_ms;
     bool is_any = false;
 
     for (int i = 0; i != SUBS; ++i) {
         struct model_link *l = &links[i][uri];
-        bool is_change, was_told = l->is_told;
+        bool is_change, was_told = l->is_told, is_older = l->arm != ARM_NONE && began_ms <= l->began_ms;
 
         if (!l->is_there || (watch != 0 && watch != 1 + i))
             continue;
         is_any = true;
-        if ((l->arm != ARM_NONE && began_ms <= l->began_ms) || (l->is_told && began_ms < l->told_ms))
+        /* an older one of his own is what he is served */
+        if (is_older && (watch == 0 || l->arm != ARM_SHARED || good_until_ms <= now_ms))
+            continue;
+        if (l->is_told && began_ms < l->told_ms)
             continue;
         if (watch == 0 && l->arm == ARM_OWN && watches[uri][1 + i].good_until_ms > now_ms)
             continue;
@@ -1757,7 +1761,7 @@ static void model_saw(int uri, int watch, int content, int64_t began_ms, int64_t
         l->arm = watch == 0 ? ARM_SHARED : ARM_OWN;
         l->content = content;
         l->began_ms = began_ms;
-        if (is_change && !was_told)
+        if (is_change && !is_older && !was_told)
             model_tell(i, uri, now_ms);
     }
     if (is_any && began_ms >= watches[uri][watch].began_ms) {

@@ -97,8 +97,15 @@ export class Book {
         stream.session = session;
         stream.links = session.links;
         session.streams.add(stream);
-        for (const what of op.session.offers ?? []) if (what !== 'subscribe' && !session.links.has(`list ${what}`)) session.links.set(`list ${what}`, this.#link(op, `list ${what}`));
+        this.#hearLists(op, session);
         return stream;
+    }
+    /** Whoever opens or subscribes in a session hears of its lists, also after an end that was none. */
+    #hearLists(op, { links }) {
+        for (const what of op.session.offers ?? []) {
+            const thing = `list ${what}`;
+            if (what !== 'subscribe' && (!links.has(thing) || links.get(thing).endedMs !== undefined)) links.set(thing, this.#link(op, thing));
+        }
     }
     /** Its client has something of the answer in hand. */
     opened(stream, isGood) {
@@ -114,8 +121,10 @@ export class Book {
 
     /** A session subscribes; what comes of it is known later. */
     subscribe(op) {
-        const { links } = this.#sessionOf(op);
+        const session = this.#sessionOf(op);
+        const { links } = session;
         const thing = `uri ${op.name}`;
+        this.#hearLists(op, session);
         const before = links.get(thing);
         if (before !== undefined && before.endedMs === undefined) return Object.assign(before, { lookMs: now(), asks: before.asks + 1 });
         const link = Object.assign(this.#link(op, thing), { asks: 1 });
