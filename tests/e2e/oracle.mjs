@@ -55,8 +55,9 @@ const tens = (n) => String(Math.round(n)).replace(/\B(?=(\d{3})+$)/g, ',');
 const say = (text) => console.log(text);
 
 function tell(run, ops, ownSeed) {
-    for (const { word, text, asked, tick, story } of run.violations) {
-        say(`\nVIOLATION (${word}) in phase ${run.phase.name}, seed ${ownSeed}, tick ${tick}`);
+    for (const what of [...run.suspicions, ...run.violations]) {
+        const { word, text, asked, tick, story } = what;
+        say(`\n${run.suspicions.includes(what) ? 'SUSPECTED, once,' : 'VIOLATION'} (${word}) in phase ${run.phase.name}, seed ${ownSeed}, tick ${tick}`);
         say(`  ${text}`);
         if (asked) say(`  asked by ${asked}; what happened around it lately (tick, ms):`);
         for (const line of story) say(line);
@@ -90,7 +91,7 @@ rounds: for (let round = 0; done < wanted; round++) {
         if (isBad) failed += 1;
         else passed += 1;
         say(`  ${phase.name}: ${tens(run.done)} operations, ${tens((run.done / run.tookMs) * 1000)}/s, ${Math.round(((run.counts.get('hits') ?? 0) / run.done) * 100)} % hits${isBad ? ', VIOLATED' : ''}`);
-        if (isBad && !values['expect-violation']) tell(run, share, ownSeed);
+        if ((isBad || run.suspicions.length > 0) && !values['expect-violation']) tell(run, share, ownSeed);
         if (isBad && values['expect-violation']) {
             say(`violated as expected: ${run.violations[0].word}: ${run.violations[0].text}`);
             break rounds;
