@@ -77,7 +77,8 @@ export class Book {
         link.parts = questions.flatMap((question) => run.world.partsOf(uri ?? question.method, question));
         link.subjects = questions.flatMap((question) => subjectsOf(question));
         // of what is no more than in these words nothing else is told; others may have had tags of their own
-        if (!/^seen/.test(uri ?? 'seen')) link.subjects.push('tag dyn:k0', 'tag grp:k0');
+        link.perhaps = /^seen/.test(uri ?? 'seen') ? [] : ['tag dyn:k0', 'tag grp:k0'];
+        link.subjects.push(...link.perhaps);
         link.lifetimeMs = Math.max(...questions.map(({ rule }) => lifetimeOf(rule, { era: 'legacy', content: 'result' })));
         link.maxAgeMs = link.lifetimeMs + (questions[0].rule.graceMs ?? 0) + (questions[0].rule.standInMs ?? 0) + 500;
         link.reach = reachOf(uri ?? questions[0].method);
@@ -337,7 +338,9 @@ export class Book {
         if (last !== undefined && last.stream !== stream && op.era === 'legacy' && ms - last.ms < TWINS_MS && !last.stream.op.hasLeft) complain('twice', `stream ${last.stream.op.number} of the same session was told, too`);
         if (!this.#mayHear(link, op)) complain('ungranted', `the upstream never let ${op.credential.name} have ${thing}`);
         this.#count(link, stream);
-        if (!link.isResult && fresh.length > 0) this.#readAgain(link, op, Math.min(...fresh.map(({ tick }) => tick)));
+        // a tag that what he is served now does not have, or a lost stream: then what lies there may be all right
+        const isHarmless = (reason) => link.losses.includes(reason) || link.perhaps.some((subject) => this.#purges.get(subject)?.includes(reason));
+        if (!link.isResult && fresh.length > 0 && !fresh.some(isHarmless)) this.#readAgain(link, op, Math.min(...fresh.map(({ tick }) => tick)));
     }
 
     /** What is everybody's changes for those who may have it: the upstream tells him of it, it is his own, or he was seen to get it. */
