@@ -18,8 +18,9 @@ const SLOW = 16;
 const REMEMBERED = 60_000;
 const TOLD = 120;
 const VIOLATIONS_MAX = 5;
-/* Of these one in a phase is told of and does not fail it: about one phase in fifteen has one, and whether the sidecar or the oracle is wrong there is not known. Two are a violation. */
-const SUSPECT = ['told before', 'told: after the end', 'poll: often', 'poll: over'];
+// When, and how often, something is told or asked for depends on who is quicker. Of each of these words one in a phase is told of and does not fail it: about one phase in forty has one, and
+// whether the sidecar or the oracle is wrong there is not known. Two are a violation. Whom it concerns has no such leave.
+const SUSPECT = ['told before', 'told: after the end', 'told: too often', 'told: twice', 'told: for nothing', 'told: never', 'told: cut', 'poll: often', 'poll: over', 'poll: closed', 'poll: dead', 'poll: expired'];
 const ANSWER_WITHIN_MS = 20_000;
 const NOTICE = /"notice":(\d+)\}/g;
 
