@@ -410,6 +410,19 @@ static void show(struct fill *fill, const struct cp_answer *answer, const struct
         fill->is_accepted = true;
 }
 
+/* What lies there and is not what came now. */
+static void drop_replaced(struct fill *fill, const struct cp_answer *answer, const struct cp_storing *storing, bool was_refused)
+{
+    if (!fill->is_stored || storing->scope == CP_SCOPE_PUBLIC)
+        drop_private(fill);
+    if (was_refused)
+        return;
+    if (!storing->store || storing->scope != CP_SCOPE_PUBLIC)
+        drop_public(fill, fill->reply.id_matches && answer->has_result && !answer->has_error);
+    else if (!fill->is_stored)
+        drop_public(fill, false);
+}
+
 static void keep(struct fill *fill, const struct cp_answer *answer, const struct cp_message *message)
 {
     struct cp_storing storing = {.store = false, .reason = CP_REASON_UNREADABLE};
@@ -442,16 +455,8 @@ static void keep(struct fill *fill, const struct cp_answer *answer, const struct
         fill->reason = put(fill, answer, message, &storing);
     fill->is_stored = storing.store && fill->reason == CP_REASON_NONE;
     share(fill, answer, message, &storing);
-    if (!spares) {
-        if (!fill->is_stored || storing.scope == CP_SCOPE_PUBLIC)
-            drop_private(fill);
-        if (was_refused)
-            ;
-        else if (!storing.store || storing.scope != CP_SCOPE_PUBLIC)
-            drop_public(fill, fill->reply.id_matches && answer->has_result && !answer->has_error);
-        else if (!fill->is_stored)
-            drop_public(fill, false);
-    }
+    if (!spares)
+        drop_replaced(fill, answer, &storing, was_refused);
     show(fill, answer, message, &storing, was_granted);
 }
 
