@@ -19,16 +19,9 @@
 #include "cachepolicy/message.h"
 #include "sidecar/store/store.h"
 #include "sidecar/wire/reply.h"
+#include "ends.h"
 
 enum { COUNTED = 50, ENTRIES = 2000 };
-
-#define must(condition)                                                                                                            \
-    do {                                                                                                                           \
-        if (!(condition)) {                                                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                                        \
-            exit(1);                                                                                                               \
-        }                                                                                                                          \
-    } while (0)
 
 static struct cp_json_doc doc;
 static struct cp_keyer *keyer;

@@ -12,24 +12,15 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+#include "ends.h"
 
 #define TEXT_MAX    8192
 #define EVENTS      256
 #define WARM_BATCH  32
 #define PATIENCE_MS 60000
 #define PLACE       "@@@@@@@@"
-
-#define must(condition)                                                                                                            \
-    do {                                                                                                                           \
-        if (!(condition)) {                                                                                                        \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, strerror(errno));                                   \
-            exit(1);                                                                                                               \
-        }                                                                                                                          \
-    } while (0)
 
 struct member {
     int fd;
@@ -46,14 +37,6 @@ struct text {
 static int epoll_fd;
 static struct member *members;
 static int count;
-
-static uint64_t now_us(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
 
 static struct text read_file(const char *path)
 {
@@ -144,7 +127,6 @@ static void collect(int waiting)
 int main(int argc, char **argv)
 {
     static struct text warm, request;
-    struct rlimit limit;
     uint64_t began_us;
 
     if (argc != 5) {
@@ -156,9 +138,7 @@ int main(int argc, char **argv)
     must(count > 0 && members != NULL);
     warm = read_file(argv[3]);
     request = read_file(argv[4]);
-    must(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    limit.rlim_cur = limit.rlim_max;
-    must(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    raise_descriptors();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     must(epoll_fd >= 0);
     for (int i = 0; i < count; i++)

@@ -17,23 +17,14 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+#include "ends.h"
 
 #define REQUEST_MAX 16384
 #define ANSWER_MAX  1024
 #define EVENTS      256
 #define BACKLOG     4096
-
-#define must(condition)                                                                                                            \
-    do {                                                                                                                           \
-        if (!(condition)) {                                                                                                        \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, strerror(errno));                                   \
-            exit(1);                                                                                                               \
-        }                                                                                                                          \
-    } while (0)
 
 /* One connection, one request at a time. It is in the queue while its answer waits; who leaves meanwhile is freed when his turn comes. */
 struct peer {
@@ -52,14 +43,6 @@ static uint64_t latency_us;
 static unsigned posts;
 /* All wait equally long, so the order of arrival is the order of answers. */
 static struct peer *first, **last = &first;
-
-static uint64_t now_us(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
 
 static void peer_leave(struct peer *p)
 {
@@ -220,24 +203,20 @@ static void accept_all(int listener)
 
 int main(int argc, char **argv)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct epoll_event events[EVENTS];
-    struct rlimit limit;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    uint16_t port = 0;
+    int listener;
 
     if (argc != 2) {
         fprintf(stderr, "usage: herd_upstream LATENCY_MS\n");
         return 2;
     }
     latency_us = strtoull(argv[1], NULL, 10) * 1000;
-    must(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    limit.rlim_cur = limit.rlim_max;
-    must(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    must(bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, BACKLOG) == 0);
-    must(getsockname(listener, (struct sockaddr *)&address, &(socklen_t){sizeof(address)}) == 0);
+    raise_descriptors();
+    listener = listen_on_loopback(port, BACKLOG, &port);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     must(epoll_fd >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &(struct epoll_event){.events = EPOLLIN}) == 0);
-    printf("%d\n", ntohs(address.sin_port));
+    printf("%d\n", port);
     fflush(stdout);
     for (;;) {
         int wait_ms = -1, n;

@@ -19,11 +19,10 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
+#include "ends.h"
 
 #define TEXT_MAX    4096
 #define READS_MAX   64
@@ -34,14 +33,6 @@
 #define PLACE       "@@@@@@@@"
 #define NOTICE      "notifications/resources/updated"
 #define FIRST       "notifications/subscriptions/acknowledged"
-
-#define must(condition)                                                                                                            \
-    do {                                                                                                                           \
-        if (!(condition)) {                                                                                                        \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, strerror(errno));                                   \
-            exit(1);                                                                                                               \
-        }                                                                                                                          \
-    } while (0)
 
 struct member {
     int fd;
@@ -68,14 +59,6 @@ static int epoll_fd;
 static struct member *members;
 static int count;
 static struct text requests[2];
-
-static uint64_t now_us(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
 
 static struct text read_file(const char *path)
 {
@@ -307,7 +290,6 @@ static void run_hits(int port, int rate)
 
 int main(int argc, char **argv)
 {
-    struct rlimit limit;
     int is_hits = argc == 6 && strcmp(argv[1], "hits") == 0;
 
     if (argc != 6 || (!is_hits && strcmp(argv[1], "streams") != 0)) {
@@ -318,9 +300,7 @@ int main(int argc, char **argv)
     count = atoi(argv[3]);
     members = calloc((size_t)count, sizeof(*members));
     must(count > 0 && members != NULL);
-    must(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    limit.rlim_cur = limit.rlim_max;
-    must(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    raise_descriptors();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     must(epoll_fd >= 0);
     requests[0] = read_file(argv[is_hits ? 5 : 4]);

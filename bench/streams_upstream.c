@@ -15,10 +15,9 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+#include "ends.h"
 
 #define REQUEST_MAX 4096
 #define ANSWER_MAX  1024
@@ -26,14 +25,6 @@
 #define BACKLOG     4096
 #define EVENT_HEAD  "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/"
 #define EVENT_META  "\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":%s}}}\n\n"
-
-#define must(condition)                                                                                                            \
-    do {                                                                                                                           \
-        if (!(condition)) {                                                                                                        \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, strerror(errno));                                   \
-            exit(1);                                                                                                               \
-        }                                                                                                                          \
-    } while (0)
 
 /* One connection, one request at a time; the last one when it listens, and then it is in the ring of those. */
 struct peer {
@@ -49,14 +40,6 @@ static long ttl_ms;
 static unsigned reads, listens, open_listens, version = 1, shown = 1;
 static uint64_t shown_us;
 static struct peer all = {.next = &all, .prev = &all};
-
-static uint64_t now_us(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
 
 static void note_shown(void)
 {
@@ -252,10 +235,9 @@ static void accept_all(int listener)
 
 int main(int argc, char **argv)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct epoll_event events[EVENTS];
-    struct rlimit limit;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    uint16_t port = 0;
+    int listener;
 
     if (argc != 3) {
         fprintf(stderr, "usage: streams_upstream TELLS TTL_MS\n");
@@ -263,14 +245,11 @@ int main(int argc, char **argv)
     }
     tells = atoi(argv[1]);
     ttl_ms = atol(argv[2]);
-    must(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    limit.rlim_cur = limit.rlim_max;
-    must(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    must(bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, BACKLOG) == 0);
-    must(getsockname(listener, (struct sockaddr *)&address, &(socklen_t){sizeof(address)}) == 0);
+    raise_descriptors();
+    listener = listen_on_loopback(port, BACKLOG, &port);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     must(epoll_fd >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &(struct epoll_event){.events = EPOLLIN}) == 0);
-    printf("%d\n", ntohs(address.sin_port));
+    printf("%d\n", port);
     fflush(stdout);
     for (;;) {
         int n = epoll_wait(epoll_fd, events, EVENTS, -1);

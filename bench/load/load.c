@@ -18,7 +18,6 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -545,7 +544,6 @@ static void print_result(int threads)
 
 int main(int argc, char **argv)
 {
-    struct rlimit limit;
     int threads;
 
     options_take(argc, argv);
@@ -555,9 +553,7 @@ int main(int argc, char **argv)
     is_one_question = options_is_one_question();
     signal(SIGPIPE, SIG_IGN);
     questions_init();
-    must(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    limit.rlim_cur = limit.rlim_max;
-    must(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    raise_descriptors();
     must(pthread_barrier_init(&barrier, NULL, (unsigned)threads) == 0);
     for (int t = 0; t < threads; t++) {
         struct worker *w = &workers[t];

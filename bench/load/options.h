@@ -3,21 +3,9 @@
 #ifndef BENCH_OPTIONS_H
 #define BENCH_OPTIONS_H
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "../ends.h"
 
 #define SECOND 1000000000ull
-
-/* Whatever is not so ends the program: a benchmark that goes on with half of its connections would tell tales. */
-#define must(condition)                                                                                                            \
-    do {                                                                                                                           \
-        if (!(condition)) {                                                                                                        \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, strerror(errno));                                   \
-            exit(1);                                                                                                               \
-        }                                                                                                                          \
-    } while (0)
 
 struct options {
     double port, connections, threads, rate, poisson, seconds, warmup, questions, first, tools, zipf, size_min, size_max, tokens,

@@ -14,24 +14,15 @@
 #include <stdlib.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+#include "../ends.h"
 #include "content.h"
 #include "json.h"
 
 #define REQUEST_MAX 65536
 #define EVENTS      256
 #define BACKLOG     4096
-
-#define must(condition)                                                                                                            \
-    do {                                                                                                                           \
-        if (!(condition)) {                                                                                                        \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, strerror(errno));                                   \
-            exit(1);                                                                                                               \
-        }                                                                                                                          \
-    } while (0)
 
 enum mode { MODE_OK, MODE_HANG, MODE_500, MODE_RESET, MODE_CORRUPT, MODE_STRANGER, MODES };
 static const char *const mode_names[MODES] = {"ok", "hang", "500", "reset", "corrupt", "stranger"};
@@ -62,14 +53,6 @@ static size_t tools_bytes;
 /* The soonest is heap[0]. */
 static struct peer **heap;
 static size_t heap_n, heap_size;
-
-static uint64_t now_us(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
 
 static void heap_push(struct peer *p)
 {
@@ -501,14 +484,13 @@ static int wait_ms(void)
 
 int main(int argc, char **argv)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct epoll_event events[EVENTS];
-    struct rlimit limit;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    uint16_t port = 0;
+    int listener;
 
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "port=", 5) == 0) {
-            address.sin_port = htons((uint16_t)atoi(argv[i] + 5));
+            port = (uint16_t)atoi(argv[i] + 5);
         } else if (set(argv[i]) != 0) {
             fprintf(stderr, "upstream: what is '%s'?\n", argv[i]);
             return 2;
@@ -517,15 +499,11 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     content_init();
     tools_bytes = content_tools(tools_text, sizeof(tools_text));
-    must(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    limit.rlim_cur = limit.rlim_max;
-    must(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    must(bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, BACKLOG) == 0);
-    must(getsockname(listener, (struct sockaddr *)&address, &(socklen_t){sizeof(address)}) == 0);
+    raise_descriptors();
+    listener = listen_on_loopback(port, BACKLOG, &port);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     must(epoll_fd >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &(struct epoll_event){.events = EPOLLIN}) == 0);
-    printf("%d\n", ntohs(address.sin_port));
+    printf("%d\n", port);
     fflush(stdout);
     for (;;) {
         int n = epoll_wait(epoll_fd, events, EVENTS, wait_ms());
